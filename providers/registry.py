@@ -1,0 +1,92 @@
+"""Providers by alias, in the shape of Django's STORAGES setting."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from .base import AIProvider
+
+Config = Mapping[str, Mapping[str, Any]]
+
+
+class InvalidProviderError(ImproperlyConfigured):
+    """An entry of ``TRYON["PROVIDERS"]`` cannot be used; the message names it and the fix."""
+
+
+class ProviderRegistry:
+    """``registry["openai"]`` is the provider of that alias, created at first use and kept.
+
+    ``config`` is called when an alias is first asked for, so nothing is read at import time.
+    """
+
+    def __init__(self, config: Callable[[], Config]) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._providers: dict[str, AIProvider] = {}
+
+    def __getitem__(self, alias: str) -> AIProvider:
+        provider = self._providers.get(alias)
+        if provider is None:
+            with self._lock:
+                provider = self._providers.get(alias) or self._create(alias)
+                self._providers[alias] = provider
+        return provider
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._config())
+
+    def created(self) -> list[AIProvider]:
+        """The providers that are in use so far."""
+        return list(self._providers.values())
+
+    def clear(self) -> None:
+        """Forget all providers, for changed settings."""
+        with self._lock:
+            self._providers.clear()
+
+    def _create(self, alias: str) -> AIProvider:
+        config = self._config()
+        try:
+            entry = config[alias]
+        except KeyError:
+            known = ", ".join(sorted(config)) or "none"
+            raise InvalidProviderError(
+                f'TRYON["PROVIDERS"] has no provider {alias!r}. Add it, or choose one of: {known}.'
+            ) from None
+        where = f'TRYON["PROVIDERS"]["{alias}"]'
+        for key in entry:
+            if key not in ("BACKEND", "OPTIONS"):
+                raise InvalidProviderError(
+                    f'{where} has an unknown key {key!r}. Use "BACKEND" and "OPTIONS".'
+                )
+        cls = self._load(where, entry.get("BACKEND", ""))
+        options = dict(entry.get("OPTIONS", {}))
+        accepted = [name for name in inspect.signature(cls).parameters if name != "alias"]
+        for option in options:
+            if option not in accepted:
+                raise InvalidProviderError(
+                    f'{where}["OPTIONS"] has an unknown option {option!r}. '
+                    f"{cls.__name__} accepts: {', '.join(accepted) or 'no options'}."
+                )
+        return cls(alias, **options)
+
+    @staticmethod
+    def _load(where: str, backend: str) -> type[AIProvider]:
+        try:
+            cls = import_string(backend)
+        except ImportError as error:
+            raise InvalidProviderError(
+                f'{where}["BACKEND"] is {backend!r}, which cannot be imported: {error}. '
+                "Give the dotted path of an AIProvider subclass."
+            ) from error
+        if not (isinstance(cls, type) and issubclass(cls, AIProvider)):
+            raise InvalidProviderError(
+                f'{where}["BACKEND"] is {backend!r}, which is not a subclass of providers.base.AIProvider.'
+            )
+        return cls
