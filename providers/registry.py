@@ -62,9 +62,7 @@ class ProviderRegistry:
         where = f'TRYON["PROVIDERS"]["{alias}"]'
         for key in entry:
             if key not in ("BACKEND", "OPTIONS"):
-                raise InvalidProviderError(
-                    f'{where} has an unknown key {key!r}. Use "BACKEND" and "OPTIONS".'
-                )
+                raise InvalidProviderError(f'{where} has an unknown key {key!r}. Use "BACKEND" and "OPTIONS".')
         cls = self._load(where, entry.get("BACKEND", ""))
         options = dict(entry.get("OPTIONS", {}))
         accepted = [name for name in inspect.signature(cls).parameters if name != "alias"]

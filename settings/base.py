@@ -1,0 +1,226 @@
+"""Settings that all environments share. This package reads the environment; nothing else does."""
+
+from pathlib import Path
+
+import environ
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+if env.bool("READ_DOT_ENV", default=True):
+    env.read_env(BASE_DIR / ".env")
+
+SECRET_KEY = env.str("SECRET_KEY", default="")
+DEBUG = False
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "tryon",
+]
+
+# The API's own chain is the first three, none of which changes threads; the rest is for the admin alone
+# (see sakura_inference/middleware.py).
+MIDDLEWARE = [
+    "tryon.request_id.request_id_middleware",
+    "sakura_inference.middleware.SecurityMiddleware",
+    "sakura_inference.middleware.XFrameOptionsMiddleware",
+    "sakura_inference.middleware.SessionMiddleware",
+    "sakura_inference.middleware.CommonMiddleware",
+    "sakura_inference.middleware.CsrfViewMiddleware",
+    "sakura_inference.middleware.AuthenticationMiddleware",
+    "sakura_inference.middleware.MessageMiddleware",
+]
+
+ROOT_URLCONF = "sakura_inference.urls"
+WSGI_APPLICATION = "sakura_inference.wsgi.application"
+ASGI_APPLICATION = "sakura_inference.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Databases, cache
+
+
+def database(url: str) -> dict[str, object]:
+    """A DATABASES entry for ``sqlite:///path`` or ``postgres://user:password@host:port/name``."""
+    config: dict[str, object] = environ.Env.db_url_config(url)
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        # Without these, parallel writers fail with "database is locked".
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        }
+    elif config["ENGINE"] == "django.db.backends.postgresql":
+        # Under ASGI each request has a thread of its own: only a pool can reuse connections.
+        config["CONN_MAX_AGE"] = 0
+        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=8)}}
+    return config
+
+
+DATABASES = {"default": database(env.str("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", default="")
+
+
+def cache(redis_url: str) -> dict[str, object]:
+    """A CACHES entry: Redis where there is a URL, else this process's memory."""
+    if not redis_url:
+        return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    return {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": redis_url,
+        # One thread a request asks at once; redis-py refuses the 101st by default.
+        "OPTIONS": {"max_connections": 1000, "socket_timeout": 2, "socket_connect_timeout": 2},
+    }
+
+
+CACHES = {"default": cache(REDIS_URL)}
+
+# Files
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+MEDIA_URL = "/media/"
+MEDIA_ROOT = BASE_DIR / "media"
+
+
+def result_storage(url: str) -> dict[str, object]:
+    """A STORAGES entry for ``s3://bucket``, ``gs://bucket`` or ``azure://container``; empty is MEDIA_ROOT."""
+    if not url:
+        return {"BACKEND": "django.core.files.storage.FileSystemStorage"}
+    scheme, _, name = url.partition("://")
+    backends: dict[str, tuple[str, dict[str, object]]] = {
+        "s3": (
+            "storages.backends.s3.S3Storage",
+            {"bucket_name": name, "endpoint_url": env.str("S3_ENDPOINT_URL", default=None)},
+        ),
+        "gs": ("storages.backends.gcloud.GoogleCloudStorage", {"bucket_name": name}),
+        "azure": (
+            "storages.backends.azure_storage.AzureStorage",
+            {
+                "azure_container": name,
+                "connection_string": env.str("AZURE_STORAGE_CONNECTION_STRING", default=None),
+            },
+        ),
+    }
+    if scheme not in backends:
+        raise environ.ImproperlyConfigured(
+            f"STORAGE_URL is {url!r}. Use s3://bucket, gs://bucket or azure://container, or leave it empty."
+        )
+    backend, options = backends[scheme]
+    return {"BACKEND": backend, "OPTIONS": options}
+
+
+STORAGES = {
+    "default": result_storage(env.str("STORAGE_URL", default="")),
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+# Languages, time
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# API
+
+REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Sakura virtual try-on",
+    "DESCRIPTION": "A person, a garment, one picture.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    # Swagger UI and ReDoc come from the sidecar package, not from a CDN.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+# The Google providers read these.
+GOOGLE_API_KEY = env.str("GOOGLE_API_KEY", default="")
+GOOGLE_PROJECT_ID = env.str("GOOGLE_PROJECT_ID", default="")
+GOOGLE_LOCATION = env.str("GOOGLE_LOCATION", default="us-central1")
+GOOGLE_APPLICATION_CREDENTIALS = env.str("GOOGLE_APPLICATION_CREDENTIALS", default="")
+
+TRYON = {
+    "PROVIDER": env.str("AI_PROVIDER", default="openai"),
+    "PROVIDERS": {
+        "openai": {
+            "BACKEND": "providers.openai.OpenAIProvider",
+            "OPTIONS": {
+                "api_key": env.str("OPENAI_API_KEY", default=""),
+                "base_url": env.str("OPENAI_BASE_URL", default=""),
+            },
+        },
+        "local": {
+            "BACKEND": "providers.local.LocalProvider",
+            "OPTIONS": {"models_dir": env.str("LOCAL_MODELS_DIR", default="") or None},
+        },
+        "fake": {"BACKEND": "providers.fake.FakeProvider"},
+    },
+    "SERVICE_NAME": env.str("SERVICE_NAME", default="sakura-rasa-inference"),
+    "PORT": env.int("PORT", default=8001),
+    "THROTTLE_RPM": env.int("THROTTLE_RPM", default=10),
+    "TRUSTED_PROXIES": env.int("TRUSTED_PROXIES", default=0),
+}
+
+# Logs
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOG_FILE = BASE_DIR / "logs" / "inference.log"
+
+HANDLERS: dict[str, dict[str, object]] = {
+    "console": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["request_id"]},
+    "file": {
+        "()": "sakura_inference.logs.rotating_file",
+        "filename": str(LOG_FILE),
+        "max_bytes": 10 * 1024 * 1024,
+        "backups": 5,
+        "formatter": "json",
+        "filters": ["request_id"],
+    },
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "tryon.request_id.RequestIDFilter"}},
+    "formatters": {
+        # One JSON object a line: what a user typed cannot break it or forge another.
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        },
+    },
+    "handlers": HANDLERS,
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "tryon": {"handlers": ["console", "file"], "level": LOG_LEVEL, "propagate": False},
+        "providers": {"handlers": ["console", "file"], "level": LOG_LEVEL, "propagate": False},
+        "django": {"handlers": ["console"], "level": LOG_LEVEL, "propagate": False},
+    },
+}

@@ -1,0 +1,36 @@
+"""Tests: the offline parts only, files and logs in a temporary folder."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# The developer's .env must not change what the tests see.
+os.environ["READ_DOT_ENV"] = "0"
+
+from .base import *  # noqa: F403
+from .base import HANDLERS, LOGGING, TRYON, database
+
+TEST_DIR = Path(tempfile.mkdtemp(prefix="tryon-tests-"))
+
+SECRET_KEY = "only-for-tests"  # noqa: S105
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# A file, not memory: other threads and processes must see the same database, as they do in life.
+DATABASES = {
+    "default": database(f"sqlite:///{TEST_DIR / 'db.sqlite3'}") | {"TEST": {"NAME": str(TEST_DIR / "test.sqlite3")}}
+}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+MEDIA_ROOT = TEST_DIR / "media"
+LOGGING |= {
+    "handlers": {**HANDLERS, "file": {**HANDLERS["file"], "filename": str(TEST_DIR / "logs" / "inference.log")}}
+}
+
+TRYON |= {
+    "PROVIDER": "fake",
+    "THROTTLE_RPM": 0,
+}

@@ -1,0 +1,1 @@
+"""Virtual try-on as a reusable Django app: a person, a garment, one picture, one credit."""

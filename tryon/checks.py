@@ -1,0 +1,162 @@
+"""System checks: what is wrong with the settings, and the fix.
+
+======  ==========================================================================================
+E001    TRYON is not a dictionary, has an unknown key or a value of the wrong type
+E002    a provider cannot be used: wrong BACKEND, unknown option, missing key or files
+E003    the cache of the throttle cannot count
+E004    an authentication class cannot be used by an async view
+E005    LEASE is not longer than DEADLINE
+E006    CREDITS_BACKEND or STORAGE cannot be used
+W001    the cache of the throttle counts in one process only
+W002    SQLite without IMMEDIATE transactions
+W003    persistent connections without a pool
+W004    FETCH_ALLOWED_HOSTS in production
+======  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import iscoroutinefunction
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import InvalidStorageError, storages
+from django.db import connections
+from django.utils.module_loading import import_string
+
+from .conf import conf, known_settings
+from .credits import get_credits
+from .dispatch import choose_provider, providers
+
+Apps = Sequence[AppConfig] | None
+
+
+def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """TRYON itself."""
+    problems = list(_check_types())
+    # The values of a broken dictionary cannot be looked at any further.
+    return problems or [*_check_lease(), *_check_authentication(), *_check_parts(), *_check_allowed_hosts()]
+
+
+def _check_types() -> Iterator[CheckMessage]:
+    tryon = getattr(settings, "TRYON", {})
+    if not isinstance(tryon, Mapping):
+        yield Error(f"TRYON is {tryon!r}.", hint='Make it a dictionary: TRYON = {"PROVIDER": …}.', id="tryon.E001")
+        return
+    known = known_settings()
+    for name, value in tryon.items():
+        if name not in known:
+            hint = f"Remove it, or use one of: {', '.join(known)}."
+            yield Error(f"TRYON has an unknown key {name!r}.", hint=hint, id="tryon.E001")
+            continue
+        kind = known[name].kind
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            expected = " or ".join(k.__name__.lower() for k in kinds)
+            hint = f"Give it a value of type {expected}, for instance {known[name].default!r}."
+            yield Error(f'TRYON["{name}"] is {value!r}.', hint=hint, id="tryon.E001")
+
+
+def _check_lease() -> Iterator[CheckMessage]:
+    if conf.LEASE <= conf.DEADLINE:
+        yield Error(
+            f'TRYON["LEASE"] is {conf.LEASE} s, not longer than DEADLINE, {conf.DEADLINE} s.',
+            hint="Make it longer by a minute or more, or living runs are taken for dead.",
+            id="tryon.E005",
+        )
+
+
+def _check_authentication() -> Iterator[CheckMessage]:
+    for path in conf.AUTHENTICATION_CLASSES:
+        where = f'TRYON["AUTHENTICATION_CLASSES"] names {path!r}'
+        try:
+            cls = import_string(path)
+        except ImportError as error:
+            hint = "Give the dotted path of a DRF authentication class."
+            yield Error(f"{where}, which cannot be imported: {error}", hint=hint, id="tryon.E004")
+            continue
+        if iscoroutinefunction(getattr(cls, "authenticate", None)):
+            hint = "Use a class with a synchronous authenticate(); it runs in a thread."
+            yield Error(f"{where}, whose authenticate() is async.", hint=hint, id="tryon.E004")
+
+
+def _check_parts() -> Iterator[CheckMessage]:
+    try:
+        get_credits()
+    except ImproperlyConfigured as error:
+        yield Error(str(error), hint="See the README on credits.", id="tryon.E006")
+    try:
+        storages[conf.STORAGE]
+    except InvalidStorageError as error:
+        hint = "Name an alias of STORAGES and see that its backend's package is installed."
+        yield Error(f'TRYON["STORAGE"] is {conf.STORAGE!r}: {error}', hint=hint, id="tryon.E006")
+
+
+def _check_allowed_hosts() -> Iterator[CheckMessage]:
+    if conf.FETCH_ALLOWED_HOSTS and not settings.DEBUG:
+        yield Warning(
+            f'TRYON["FETCH_ALLOWED_HOSTS"] opens {list(conf.FETCH_ALLOWED_HOSTS)!r} to whoever sends a URL.',
+            hint="Leave it empty in production.",
+            id="tryon.W004",
+        )
+
+
+def check_providers(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """The provider in use, and the shape of all the others."""
+    messages: list[CheckMessage] = []
+    try:
+        if conf.PROVIDER not in conf.PROVIDERS:
+            choose_provider()
+        for alias in providers:
+            provider = providers[alias]
+            if alias != conf.PROVIDER:
+                continue
+            for problem in provider.check():
+                kind = Error if problem.fatal else Warning
+                messages.append(kind(f"Provider {alias!r}: {problem.message}", hint=problem.hint, id="tryon.E002"))
+    except ImproperlyConfigured as error:
+        messages.append(Error(str(error), hint='See "Providers" in the README.', id="tryon.E002"))
+    return messages
+
+
+CANNOT_COUNT = ("DatabaseCache", "FileBasedCache", "DummyCache")
+
+
+def check_throttle(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Whether the cache behind the throttle can count."""
+    if not conf.THROTTLE_RPM:
+        return []
+    alias = getattr(settings, "RATELIMIT_USE_CACHE", "default")
+    backend = str(settings.CACHES.get(alias, {}).get("BACKEND", ""))
+    kind = backend.rpartition(".")[2]
+    if kind in CANNOT_COUNT:
+        message = f"CACHES[{alias!r}] is {backend}, which cannot count atomically; the throttle needs that."
+        hint = "Use Redis or Memcached for it, or name another alias in RATELIMIT_USE_CACHE."
+        return [Error(message, hint=hint, id="tryon.E003")]
+    if kind == "LocMemCache" and not settings.DEBUG:
+        message = f"CACHES[{alias!r}] is {backend}: with N processes the throttle lets N times as many through."
+        hint = "Use Redis (REDIS_URL in this project), or run one process."
+        return [Warning(message, hint=hint, id="tryon.W001")]
+    return []
+
+
+def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Options that parallel requests need. Run by ``migrate`` and ``check --database default``."""
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        config = connections[alias].settings_dict
+        options = config.get("OPTIONS", {})
+        vendor = connections[alias].vendor
+        if vendor == "sqlite" and options.get("transaction_mode") != "IMMEDIATE":
+            message = f"DATABASES[{alias!r}] is SQLite without IMMEDIATE transactions; parallel requests will fail."
+            hint = 'Set OPTIONS to {"transaction_mode": "IMMEDIATE", "timeout": 20}.'
+            messages.append(Warning(message, hint=hint, id="tryon.W002"))
+        if config.get("CONN_MAX_AGE") and not options.get("pool"):
+            message = f"DATABASES[{alias!r}] keeps connections (CONN_MAX_AGE), which async views leak."
+            hint = 'Set CONN_MAX_AGE to 0; with PostgreSQL use OPTIONS = {"pool": True}.'
+            messages.append(Warning(message, hint=hint, id="tryon.W003"))
+    return messages

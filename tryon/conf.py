@@ -1,0 +1,118 @@
+"""A lazy, typed view of the ``TRYON`` setting.
+
+Every access reads ``django.conf.settings``: nothing is read at import time and ``override_settings`` just works.
+Unknown keys and wrong types are found by ``manage.py check`` (see checks.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+from django.conf import settings
+
+T = TypeVar("T")
+
+DEFAULT_PROMPT = (
+    "take the person from the first reference image and the garment and the setting from the second image, "
+    "virtual try on should match the model's body. catalogue shoot. 4k. photorealistic. new shot and visual. "
+    "three quarter angle shot"
+)
+
+
+class Setting(Generic[T]):
+    """One key of ``settings.TRYON``, with its default."""
+
+    def __init__(self, default: T, kind: type | tuple[type, ...]) -> None:
+        self.default = default
+        self.kind = kind
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Setting[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> T | Setting[T]:
+        if instance is None:
+            return self
+        value: T = getattr(settings, "TRYON", {}).get(self.name, self.default)
+        return value
+
+
+class Conf:
+    """The settings of the app, in the order of the README's reference."""
+
+    PROVIDER = Setting[str]("local", str)
+    """Alias in PROVIDERS of the provider that makes the pictures."""
+
+    PROVIDERS = Setting[Mapping[str, Mapping[str, Any]]](
+        {"local": {"BACKEND": "providers.local.LocalProvider"}}, Mapping
+    )
+    """``{alias: {"BACKEND": dotted path, "OPTIONS": {...}}}``, as in STORAGES."""
+
+    PROMPT = Setting[str](DEFAULT_PROMPT, str)
+    """What a provider that reads prompts is told, unless the caller says otherwise."""
+
+    DEADLINE = Setting[float](120.0, (int, float))
+    """Seconds one run may take, downloads included; then it fails and its credit goes back."""
+
+    LEASE = Setting[float](300.0, (int, float))
+    """Seconds after which a run that did not end is taken for dead by ``recover_tryons``. Above DEADLINE."""
+
+    PRICE = Setting[int](1, int)
+    """Credits one picture costs."""
+
+    CREDITS_BACKEND = Setting[str]("tryon.credits.LedgerCredits", str)
+    """Dotted path of the class that keeps the balances."""
+
+    AUTHENTICATION_CLASSES = Setting[Sequence[str]](("tryon.authentication.ApiKeyAuthentication",), (list, tuple))
+    """Dotted paths of DRF authentication classes, tried in order."""
+
+    USER_ID_FIELD = Setting[str]("", str)
+    """The user model's field that ``user_id`` holds; empty means its USERNAME_FIELD."""
+
+    THROTTLE_RPM = Setting[int](10, int)
+    """Requests per minute and user (else per address); 0 switches the throttle off."""
+
+    THROTTLE_FAIL_OPEN = Setting[bool](False, bool)
+    """Let requests through while the counting cache is down. Each of them may cost money."""
+
+    TRUSTED_PROXIES = Setting[int](0, int)
+    """How many proxies of your own append to X-Forwarded-For; 0 ignores the header."""
+
+    FETCH_ALLOWED_HOSTS = Setting[Sequence[str]]((), (list, tuple))
+    """``host`` or ``host:port`` names that may be fetched although they are private. For development."""
+
+    FETCH_TIMEOUT = Setting[float](15.0, (int, float))
+    """Seconds one image may take to download, redirects included."""
+
+    MAX_IMAGE_BYTES = Setting[int](10 * 1024 * 1024, int)
+    """Bytes one input image may have."""
+
+    MAX_IMAGE_PIXELS = Setting[int](40_000_000, int)
+    """Pixels one image may have; larger ones are never decoded."""
+
+    MIN_IMAGE_SIDE = Setting[int](64, int)
+    """Pixels the shorter side of an input image must have."""
+
+    MAX_BODY_BYTES = Setting[int](64 * 1024, int)
+    """Bytes the body of one API request may have."""
+
+    STORAGE = Setting[str]("default", str)
+    """Alias in STORAGES of the storage that keeps the results."""
+
+    SERVICE_NAME = Setting[str]("sakura-rasa-inference", str)
+    """What ``GET /`` calls this service."""
+
+    PORT = Setting[int](8001, int)
+    """Port on which ``manage.py quickstart`` serves."""
+
+
+conf = Conf()
+
+
+def known_settings() -> dict[str, Setting[Any]]:
+    """Every key that TRYON may have."""
+    return {name: value for name, value in vars(Conf).items() if isinstance(value, Setting)}

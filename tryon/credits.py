@@ -1,0 +1,124 @@
+"""Who pays: the credits backend, chosen by ``TRYON["CREDITS_BACKEND"]``.
+
+A run first *holds* its price, then either *captures* it (the picture is stored) or *releases* it (anything
+else). Each call is made inside the database transaction that also moves the run, so money and state cannot
+disagree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
+from django.db import transaction
+from django.db.models import F
+from django.utils.module_loading import import_string
+
+from .conf import conf
+from .exceptions import InsufficientCredits
+from .models import CreditAccount, CreditEntry
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+class CreditsBackend:
+    """What the pipeline needs of a place that keeps balances. Amounts are whole credits.
+
+    ``key`` is the run's id. A backend must refuse a second hold of the same key, and must make ``release`` safe
+    to call twice. ``user`` is None when the user was deleted while the run was under way.
+    """
+
+    def balance(self, user: User) -> int:
+        """Credits the user can spend now."""
+        raise NotImplementedError(f"{type(self).__name__} must implement balance().")
+
+    def hold(self, key: UUID, user: User, amount: int) -> None:
+        """Take ``amount`` away for the run ``key``, or raise ``InsufficientCredits`` and take nothing."""
+        raise NotImplementedError(f"{type(self).__name__} must implement hold().")
+
+    def capture(self, key: UUID, user: User | None, amount: int) -> None:
+        """Make the hold of ``key`` final."""
+        raise NotImplementedError(f"{type(self).__name__} must implement capture().")
+
+    def release(self, key: UUID, user: User | None, amount: int) -> bool:
+        """Give the hold of ``key`` back, if it is still held; whether this call did it."""
+        raise NotImplementedError(f"{type(self).__name__} must implement release().")
+
+    def grant(self, user: User, amount: int, *, reason: str = "") -> int:
+        """Add ``amount`` credits, or take them when negative; the new balance."""
+        raise NotImplementedError(f"{type(self).__name__} must implement grant().")
+
+
+class LedgerCredits(CreditsBackend):
+    """The app's own balances: ``CreditAccount``, explained line by line by ``CreditEntry``."""
+
+    def balance(self, user: User) -> int:
+        return CreditAccount.objects.filter(user=user).values_list("balance", flat=True).first() or 0
+
+    def hold(self, key: UUID, user: User, amount: int) -> None:
+        account_id = self._account_id(user)
+        # The condition is part of the UPDATE: two requests cannot both spend the last credit.
+        changed = CreditAccount.objects.filter(pk=account_id, balance__gte=amount).update(
+            balance=F("balance") - amount
+        )
+        if not changed:
+            raise InsufficientCredits(f"This picture costs {amount} credit(s); your balance is {self.balance(user)}.")
+        CreditEntry.objects.create(account_id=account_id, kind=CreditEntry.Kind.HOLD, amount=-amount, key=key)
+
+    def capture(self, key: UUID, user: User | None, amount: int) -> None:
+        # One end per run is a unique constraint: capturing a released hold fails the whole transaction.
+        CreditEntry.objects.create(
+            account_id=self._account_id(user) or self._held(key).account_id,
+            kind=CreditEntry.Kind.CAPTURE,
+            amount=0,
+            key=key,
+        )
+
+    def release(self, key: UUID, user: User | None, amount: int) -> bool:
+        entries = {entry.kind: entry for entry in CreditEntry.objects.filter(key=key)}
+        hold = entries.pop(CreditEntry.Kind.HOLD, None)
+        if hold is None or entries:
+            return False
+        CreditEntry.objects.create(
+            account_id=hold.account_id, kind=CreditEntry.Kind.RELEASE, amount=-hold.amount, key=key
+        )
+        CreditAccount.objects.filter(pk=hold.account_id).update(balance=F("balance") - hold.amount)
+        return True
+
+    def grant(self, user: User, amount: int, *, reason: str = "") -> int:
+        with transaction.atomic():
+            account, _ = CreditAccount.objects.get_or_create(user=user)
+            changed = CreditAccount.objects.filter(pk=account.pk, balance__gte=-amount).update(
+                balance=F("balance") + amount
+            )
+            if not changed:
+                raise InsufficientCredits(f"Cannot take {-amount} credits: the balance is {self.balance(user)}.")
+            CreditEntry.objects.create(account=account, kind=CreditEntry.Kind.GRANT, amount=amount, reason=reason)
+        return self.balance(user)
+
+    @staticmethod
+    def _account_id(user: User | None) -> int:
+        """The user's account, from the user's cached relation where authentication already loaded it; 0 if none."""
+        try:
+            return user.credit_account.pk if user is not None else 0
+        except ObjectDoesNotExist:
+            return 0
+
+    @staticmethod
+    def _held(key: UUID) -> CreditEntry:
+        return CreditEntry.objects.get(key=key, kind=CreditEntry.Kind.HOLD)
+
+
+def get_credits() -> CreditsBackend:
+    """The backend that the settings name."""
+    try:
+        cls = import_string(conf.CREDITS_BACKEND)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f'TRYON["CREDITS_BACKEND"] is {conf.CREDITS_BACKEND!r}, which cannot be imported: {error}. '
+            "Give the dotted path of a tryon.credits.CreditsBackend subclass."
+        ) from error
+    backend: CreditsBackend = cls()
+    return backend

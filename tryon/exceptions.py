@@ -1,0 +1,132 @@
+"""What can go wrong in a run, and the HTTP status each outcome has.
+
+Every error a client sees has a stable ``code``; ``STATUS`` is the one table that turns codes into statuses.
+Configuration errors are ``ImproperlyConfigured`` and not part of this family.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from providers.errors import ContentRefused, ImageUnusable, ProviderError, UnsupportedFeature
+
+STATUS: dict[str, int] = {
+    "invalid": 400,
+    "parse_error": 400,
+    "unsupported_feature": 400,
+    "not_authenticated": 401,
+    "authentication_failed": 401,
+    "insufficient_credits": 403,
+    "permission_denied": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "not_acceptable": 406,
+    "body_too_large": 413,
+    "image_too_large": 413,
+    "unsupported_media_type": 415,
+    "not_an_image": 415,
+    "image_unreachable": 422,
+    "image_unusable": 422,
+    "content_refused": 422,
+    "throttled": 429,
+    "error": 500,
+    "provider_error": 502,
+    "provider_invalid_response": 502,
+    "provider_misconfigured": 502,
+    "provider_quota_exceeded": 502,
+    "provider_rejected_input": 502,
+    "provider_rate_limited": 503,
+    "provider_unavailable": 503,
+    "counter_unavailable": 503,
+    "deadline_exceeded": 504,
+    "provider_timeout": 504,
+}
+"""HTTP status of each error code."""
+
+
+class TryOnError(Exception):
+    """Root of all run-time errors of the app. ``str()`` of it is fit for the client."""
+
+    code: str = "error"
+    default_detail: ClassVar[str] = "The try-on failed. Nothing was charged."
+
+    def __init__(self, detail: str = "", *, field: str = "") -> None:
+        super().__init__(detail or self.default_detail)
+        self.field = field
+        """The request's field that the error is about, if it is about one."""
+
+    @property
+    def status(self) -> int:
+        return STATUS[self.code]
+
+
+class InsufficientCredits(TryOnError):
+    """The balance does not cover the price."""
+
+    code = "insufficient_credits"
+    default_detail = "Not enough credits for this picture."
+
+
+class ImageUnreachable(TryOnError):
+    """The URL was refused or did not deliver; the client is not told which, so that we are no port scanner."""
+
+    code = "image_unreachable"
+    default_detail = "The image could not be fetched. Give a public http(s) URL that delivers an image."
+
+
+class ImageTooLarge(TryOnError):
+    """More bytes or pixels than the settings allow."""
+
+    code = "image_too_large"
+
+
+class NotAnImage(TryOnError):
+    """The bytes are not an image of an accepted type, whatever their name or header says."""
+
+    code = "not_an_image"
+
+
+class UnusableImage(TryOnError):
+    """An image, but damaged or too small to work with."""
+
+    code = "image_unusable"
+
+
+class BodyTooLarge(TryOnError):
+    """The request's body has more bytes than MAX_BODY_BYTES."""
+
+    code = "body_too_large"
+
+
+class CounterUnavailable(TryOnError):
+    """The cache that counts requests is down and THROTTLE_FAIL_OPEN is off."""
+
+    code = "counter_unavailable"
+    default_detail = "The service cannot take requests at the moment. Please try again shortly."
+
+
+class DeadlineExceeded(TryOnError):
+    """The run took longer than the DEADLINE setting."""
+
+    code = "deadline_exceeded"
+    default_detail = "The try-on took too long. Nothing was charged; please try again."
+
+
+PUBLIC_SENTENCE = {
+    "provider_rate_limited": "The try-on service is busy. Nothing was charged; please try again shortly.",
+    "provider_unavailable": "The try-on service is not available. Nothing was charged; please try again shortly.",
+    "provider_timeout": "The try-on took too long. Nothing was charged; please try again.",
+}
+"""What a client is told about a provider's failure; the provider's own words stay in the log."""
+
+
+class GenerationFailed(TryOnError):
+    """A provider's error as the client sees it; the ``ProviderError`` itself is the ``__cause__``."""
+
+    default_detail = "The try-on could not be made. Nothing was charged."
+
+    def __init__(self, error: ProviderError) -> None:
+        speaks_to_client = isinstance(error, ContentRefused | ImageUnusable | UnsupportedFeature)
+        super().__init__(str(error) if speaks_to_client else PUBLIC_SENTENCE.get(error.code, ""))
+        self.code = error.code if error.code in STATUS else ProviderError.code
+        self.retry_after = error.retry_after

@@ -1,0 +1,21 @@
+"""Users, as they are named on the command line."""
+
+from __future__ import annotations
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
+from django.core.management.base import CommandError
+
+from ..conf import conf
+
+
+def find_user(name: str) -> User:
+    """The user that clients call ``name``. Raise ``CommandError``."""
+    model = get_user_model()
+    field = conf.USER_ID_FIELD or model.USERNAME_FIELD
+    try:
+        return model._default_manager.get(**{field: name})
+    except (model.DoesNotExist, ValueError):
+        raise CommandError(
+            f"There is no user with {field} {name!r}. Create one: manage.py createsuperuser, or in the admin."
+        ) from None

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from ...models import ApiKey
+from .._users import find_user
+
+
+class Command(BaseCommand):
+    help = "Make an API key for a user and print it. It is shown once and cannot be read again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("user", help="The user's name, as sent in user_id.")
+        parser.add_argument("--name", default="", help="What the key is for.")
+        parser.add_argument("--days", type=int, help="Days until the key expires; by default it never does.")
+
+    def handle(self, *, user: str, name: str, days: int | None, **options: Any) -> str:
+        expires_at = timezone.now() + timedelta(days=days) if days is not None else None
+        _, text = ApiKey.create_key(find_user(user), name=name, expires_at=expires_at)
+        return text

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ...credits import get_credits
+from ...exceptions import InsufficientCredits
+from .._users import find_user
+
+
+class Command(BaseCommand):
+    help = "Give a user credits, or take them away with a negative number."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("user", help="The user's name, as sent in user_id.")
+        parser.add_argument("credits", type=int, help="How many.")
+        parser.add_argument("--reason", required=True, help="Why; it stands in the ledger.")
+
+    def handle(self, *, user: str, credits: int, reason: str, **options: Any) -> str:  # noqa: A002
+        try:
+            balance = get_credits().grant(find_user(user), credits, reason=reason)
+        except InsufficientCredits as error:
+            raise CommandError(str(error)) from None
+        return f"{user} has {balance} credits."

@@ -1,0 +1,312 @@
+"""The app's tables: keys, credits and their ledger, runs and their usage."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.conf import settings
+from django.core.files.storage import Storage, storages
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.deconstruct import deconstructible
+from django.utils.translation import gettext_lazy as _
+
+from .conf import conf
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+@deconstructible
+class ResultStorage(Storage):
+    """The storage that ``TRYON["STORAGE"]`` names, looked up at each use and not when models are imported."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("deconstruct", "_constructor_args"):
+            return super().__getattribute__(name)
+        return getattr(storages[conf.STORAGE], name)
+
+
+class ApiKey(models.Model):
+    """A user's key. Only its hash is stored: the key is shown once, when it is made.
+
+    The key is 256 random bits, so one round of SHA-256 protects it; a slow hash would only slow the API down.
+    """
+
+    PREFIX_LENGTH: ClassVar[int] = 16
+    LAST_USED_RESOLUTION: ClassVar[timedelta] = timedelta(minutes=1)
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="tryon_api_keys",
+        verbose_name=_("user"),
+    )
+    name = models.CharField(_("name"), max_length=100, blank=True)
+    prefix = models.CharField(
+        _("prefix"), max_length=16, unique=True, editable=False, help_text=_("The visible start of the key.")
+    )
+    hashed_key = models.CharField(max_length=64, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("last used at"), null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.prefix}…"
+
+    @classmethod
+    def create_key(cls, user: User, *, name: str = "", expires_at: datetime | None = None) -> tuple[ApiKey, str]:
+        """Make a key for ``user`` and return it with its text, which cannot be read again."""
+        key = cls(user=user, name=name, expires_at=expires_at)
+        text = key.set_new_key()
+        key.save()
+        return key, text
+
+    def set_new_key(self) -> str:
+        """Give this row a new random key and return its text; save() is the caller's."""
+        text = f"tryon_{secrets.token_urlsafe(32)}"
+        self.prefix, self.hashed_key = self.prefix_of(text), self.hash_of(text)
+        return text
+
+    @classmethod
+    def prefix_of(cls, text: str) -> str:
+        return text[: cls.PREFIX_LENGTH]
+
+    @staticmethod
+    def hash_of(text: str) -> str:
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def matches(self, text: str) -> bool:
+        """Whether this is the key ``text``, compared in constant time."""
+        return secrets.compare_digest(self.hashed_key, self.hash_of(text))
+
+    def is_valid(self, now: datetime) -> bool:
+        """Neither revoked nor expired at ``now``."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def mark_used(self, now: datetime) -> None:
+        """Note the use, at most once a minute."""
+        if self.last_used_at is None or now - self.last_used_at >= self.LAST_USED_RESOLUTION:
+            type(self).objects.filter(pk=self.pk).update(last_used_at=now)
+
+
+class CreditAccount(models.Model):
+    """A user's credits. ``balance`` always equals the sum of the account's entries."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="credit_account",
+        verbose_name=_("user"),
+        help_text=_("Empty once the user was deleted: the ledger stays."),
+    )
+    balance = models.BigIntegerField(_("balance"), default=0, editable=False, help_text=_("Credits."))
+
+    class Meta:
+        verbose_name = _("credit account")
+        verbose_name_plural = _("credit accounts")
+        constraints = [
+            models.CheckConstraint(condition=Q(balance__gte=0), name="tryon_balance_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.balance}"
+
+
+class CreditEntry(models.Model):
+    """One line of the ledger. Lines are added, never changed."""
+
+    class Kind(models.TextChoices):
+        GRANT = "grant", _("Grant")
+        HOLD = "hold", _("Hold")
+        CAPTURE = "capture", _("Capture")
+        RELEASE = "release", _("Release")
+
+    account = models.ForeignKey(
+        CreditAccount, on_delete=models.PROTECT, related_name="entries", verbose_name=_("account")
+    )
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
+    amount = models.BigIntegerField(
+        _("amount"),
+        help_text=_("Credits added to the balance: negative for a hold, 0 for a capture, which makes it final."),
+    )
+    key = models.UUIDField(
+        _("run"),
+        null=True,
+        blank=True,
+        help_text=_("Id of the run that a hold, capture or release is about."),
+    )
+    reason = models.CharField(_("reason"), max_length=200, blank=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("credit entry")
+        verbose_name_plural = _("credit entries")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["key"], condition=Q(kind="hold"), name="tryon_one_hold_per_run"),
+            models.UniqueConstraint(
+                fields=["key"], condition=Q(kind__in=["capture", "release"]), name="tryon_one_end_per_run"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="hold", amount__lte=0, key__isnull=False)
+                | Q(kind="capture", amount=0, key__isnull=False)
+                | Q(kind="release", amount__gte=0, key__isnull=False)
+                | Q(kind="grant", key__isnull=True),
+                name="tryon_entry_amount_fits_kind",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.amount:+d}"
+
+
+class TryOnQuerySet(models.QuerySet["TryOn"]):
+    """Queries by what a run's state means."""
+
+    def unfinished(self) -> TryOnQuerySet:
+        return self.filter(status__in=TryOn.UNFINISHED)
+
+    def dead(self, now: datetime) -> TryOnQuerySet:
+        """Runs whose process did not live to end them."""
+        return self.unfinished().filter(lease_until__lt=now)
+
+
+class TryOn(models.Model):
+    """One run, from request to picture: the only truth about it.
+
+    A run moves ``queued -> running -> succeeded | failed | cancelled`` and never back; each move is a
+    conditional update (``finish()``), so that of two processes only one can make it.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", _("Queued")
+        """Admitted and paid for, waiting for a process to take it."""
+        RUNNING = "running", _("Running")
+        """A process works on it and holds its lease."""
+        SUCCEEDED = "succeeded", _("Succeeded")
+        """The picture is stored and charged."""
+        FAILED = "failed", _("Failed")
+        """No picture, no charge."""
+        CANCELLED = "cancelled", _("Cancelled")
+        """The client went away: no picture, no charge."""
+
+    UNFINISHED: ClassVar[tuple[str, ...]] = (Status.QUEUED, Status.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="tryons",
+        verbose_name=_("user"),
+        help_text=_("Empty for runs of the operator, and once the user was deleted."),
+    )
+    catalog_id = models.CharField(_("catalogue id"), max_length=200, blank=True)
+    request_id = models.CharField(_("request id"), max_length=64, blank=True, db_index=True)
+    status = models.CharField(_("status"), max_length=10, choices=Status.choices, default=Status.QUEUED)
+    credits = models.PositiveIntegerField(_("credits"), help_text=_("Held when the run begins, charged on success."))
+    provider = models.CharField(_("provider"), max_length=50, blank=True)
+    model = models.CharField(_("model"), max_length=100, blank=True)
+    provider_request_id = models.CharField(_("provider's request id"), max_length=200, blank=True)
+    image = models.FileField(_("image"), storage=ResultStorage(), max_length=255, blank=True)
+    content_type = models.CharField(_("content type"), max_length=50, blank=True)
+    width = models.PositiveIntegerField(_("width"), null=True, blank=True, help_text=_("Pixels."))
+    height = models.PositiveIntegerField(_("height"), null=True, blank=True, help_text=_("Pixels."))
+    warnings = models.JSONField(_("warnings"), default=list, blank=True)
+    usage = models.JSONField(_("usage"), default=dict, blank=True, help_text=_("The provider's own counters."))
+    cost_usd = models.DecimalField(
+        _("cost"), max_digits=12, decimal_places=6, null=True, blank=True, help_text=_("US dollars.")
+    )
+    error_code = models.CharField(_("error code"), max_length=50, blank=True)
+    error_detail = models.TextField(_("error"), blank=True, help_text=_("For the operator; names no secret."))
+    latency_ms = models.PositiveIntegerField(_("latency"), null=True, blank=True, help_text=_("Milliseconds."))
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+    lease_until = models.DateTimeField(_("lease until"))
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+
+    objects = TryOnQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("try-on")
+        verbose_name_plural = _("try-ons")
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["user", "-created_at"], name="tryon_by_user"),
+            models.Index(fields=["-created_at"], name="tryon_by_time"),
+            models.Index(
+                fields=["lease_until"], condition=Q(status__in=["queued", "running"]), name="tryon_unfinished"
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status="succeeded") & ~Q(image="") | ~Q(status="succeeded") & Q(image=""),
+                name="tryon_image_only_on_success",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["queued", "running"], finished_at__isnull=True)
+                | Q(status__in=["succeeded", "failed", "cancelled"], finished_at__isnull=False),
+                name="tryon_finished_at_fits_status",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    def finish(self, status: TryOn.Status, **fields: Any) -> bool:
+        """End the run if it has not ended yet; whether this call did it."""
+        fields |= {"status": status, "finished_at": timezone.now()}
+        ended = type(self).objects.unfinished().filter(pk=self.pk).update(**fields) == 1
+        if ended:
+            for name, value in fields.items():
+                setattr(self, name, value)
+        return ended
+
+    def is_stored(self) -> bool:
+        """Whether the database says that the picture was stored and charged."""
+        return type(self).objects.filter(pk=self.pk, status=self.Status.SUCCEEDED).exists()
+
+
+class UsageRecord(models.Model):
+    """One line of usage for each run that ended, for reports. Written by a receiver, not money."""
+
+    tryon = models.OneToOneField(TryOn, on_delete=models.CASCADE, related_name="usage_record", verbose_name=_("run"))
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="tryon_usage",
+        verbose_name=_("user"),
+    )
+    catalog_id = models.CharField(_("catalogue id"), max_length=200, blank=True)
+    status = models.CharField(_("status"), max_length=10, choices=TryOn.Status.choices)
+    provider = models.CharField(_("provider"), max_length=50, blank=True)
+    model = models.CharField(_("model"), max_length=100, blank=True)
+    credits = models.PositiveIntegerField(_("credits"), help_text=_("Charged."))
+    cost_usd = models.DecimalField(_("cost"), max_digits=12, decimal_places=6, null=True, blank=True)
+    latency_ms = models.PositiveIntegerField(_("latency"), null=True, blank=True)
+    error_code = models.CharField(_("error code"), max_length=50, blank=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("usage record")
+        verbose_name_plural = _("usage records")
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["user", "created_at"], name="tryon_usage_by_user")]
+
+    def __str__(self) -> str:
+        return f"{self.tryon_id}: {self.status}"

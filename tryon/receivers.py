@@ -1,0 +1,60 @@
+"""What the app itself does with its announcements: one usage record and one log line a run."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from .models import TryOn, UsageRecord
+from .signals import tryon_failed, tryon_succeeded
+
+logger = logging.getLogger("tryon.runs")
+
+
+def record_usage(
+    *,
+    tryon_id: UUID,
+    user_id: Any,
+    catalog_id: str,
+    status: str,
+    provider: str,
+    model: str,
+    credits: int,  # noqa: A002
+    cost_usd: Any,
+    latency_ms: int | None,
+    error_code: str,
+    **kwargs: Any,
+) -> None:
+    """One row for a run that ended, however often its end is announced."""
+    record = UsageRecord(
+        tryon_id=tryon_id,
+        user_id=user_id,
+        catalog_id=catalog_id,
+        status=status,
+        provider=provider,
+        model=model,
+        credits=credits,
+        cost_usd=cost_usd,
+        latency_ms=latency_ms,
+        error_code=error_code,
+    )
+    UsageRecord.objects.bulk_create([record], ignore_conflicts=True)
+
+
+def log_run(*, tryon_id: UUID, status: str, **payload: Any) -> None:
+    """The line of ``logs/inference.log``."""
+    level = logging.WARNING if status == TryOn.Status.FAILED else logging.INFO
+    fields = ("request_id", "user", "catalog_id", "latency_ms", "provider", "model", "credits", "image")
+    extra = {name: payload[name] for name in fields}
+    extra |= {"tryon_id": str(tryon_id), "status": str(status)}
+    if payload["error_code"]:
+        extra |= {"error_code": payload["error_code"], "error": payload["error"]}
+    logger.log(level, "try-on %s", status, extra=extra)
+
+
+def connect() -> None:
+    """Called when the app is ready."""
+    for signal in (tryon_succeeded, tryon_failed):
+        signal.connect(record_usage, dispatch_uid="tryon.receivers.record_usage")
+        signal.connect(log_run, dispatch_uid="tryon.receivers.log_run")

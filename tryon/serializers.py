@@ -1,0 +1,96 @@
+"""What comes in and goes out over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from rest_framework import serializers
+
+from .models import TryOn
+
+CATEGORIES = ("auto", "tops", "bottoms", "dresses")
+
+
+class ImageURLField(serializers.CharField):
+    """An http(s) URL. Whether it may be fetched is decided when it is (``tryon.fetching``)."""
+
+    default_error_messages = {"not_http": "Give an http:// or https:// URL, not {scheme!r}."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=2048, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        url = super().to_internal_value(data)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            self.fail("invalid")
+        if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+            self.fail("not_http", scheme=url[:40])
+        return url
+
+
+class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
+    """The body of ``POST /api/v1/create-image``."""
+
+    user_id = serializers.CharField(
+        required=False,
+        max_length=254,
+        help_text="Your user id. Needed with api_key; must be the key's own user.",
+    )
+    api_key = serializers.CharField(
+        required=False,
+        write_only=True,
+        max_length=200,
+        style={"input_type": "password"},
+        help_text="Your key, unless it is sent as `Authorization: Bearer` or `X-API-Key`.",
+    )
+    catalog_id = serializers.CharField(max_length=200, help_text="Your id of the garment; echoed, never interpreted.")
+    user_image_url = ImageURLField(help_text="Photo of the person: a public URL of a JPEG, PNG or WebP.")
+    catalog_image_url = ImageURLField(help_text="Catalogue photo of the garment.")
+    category = serializers.ChoiceField(
+        CATEGORIES, default="auto", help_text="What kind of garment it is; `auto` looks at the photo."
+    )
+
+
+class ResultSerializer(serializers.ModelSerializer[TryOn]):
+    """The answer to a try-on that worked."""
+
+    status = serializers.SerializerMethodField(help_text="Always `success`.")
+    image_url = serializers.SerializerMethodField(help_text="Where the picture is.")
+
+    class Meta:
+        model = TryOn
+        fields = (
+            "status",
+            "image_url",
+            "latency_ms",
+            "id",
+            "catalog_id",
+            "provider",
+            "model",
+            "credits",
+            "width",
+            "height",
+            "warnings",
+        )
+
+    def get_status(self, tryon: TryOn) -> str:
+        return "success"
+
+    def get_image_url(self, tryon: TryOn) -> str:
+        url: str = self.context["request"].build_absolute_uri(tryon.image.url)
+        return url
+
+
+class ErrorSerializer(serializers.Serializer[dict[str, Any]]):
+    """Every error."""
+
+    detail = serializers.CharField(help_text="A sentence for people.")
+    code = serializers.CharField(help_text="A stable name for programs.")
+    errors = serializers.DictField(  # type: ignore[assignment]  # hides Serializer.errors, which is not used here
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text="The sentences by field, where fields are to blame.",
+    )

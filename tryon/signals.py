@@ -1,0 +1,21 @@
+"""What the app announces, in place of a webhook.
+
+Signals are sent after the database transaction is committed, robustly: a receiver that fails is logged and
+hurts nobody. Money and state never depend on a receiver. Every signal carries the same keyword arguments:
+
+``tryon_id`` (UUID), ``user_id`` (primary key or None), ``user`` (the value clients send as ``user_id``),
+``catalog_id``, ``request_id``, ``status``, ``provider``, ``model``, ``credits`` (charged; 0 unless it
+succeeded), ``latency_ms`` (None before the end), ``image`` (name in the storage or ""), ``image_url``,
+``error_code`` ("" unless it failed), ``error`` (the operator's text, names no secret) and ``cost_usd``.
+"""
+
+from django.dispatch import Signal
+
+tryon_started = Signal()
+"""A run was admitted and its price is held."""
+
+tryon_succeeded = Signal()
+"""The picture is stored and charged."""
+
+tryon_failed = Signal()
+"""The run failed or was cancelled; nothing was charged."""

@@ -1,0 +1,12 @@
+from django.urls import path
+
+from . import views
+
+app_name = "tryon"
+
+urlpatterns = [
+    path("", views.service_information, name="service"),
+    path("health", views.liveness, name="health"),
+    path("health/ready", views.readiness, name="ready"),
+    path("api/v1/create-image", views.CreateImageView.as_view(), name="create-image"),
+]

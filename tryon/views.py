@@ -1,0 +1,274 @@
+"""HTTP in and out; the work is done in pipeline.py."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.signals import got_request_exception
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.utils.module_loading import import_string
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import (
+    APIException,
+    AuthenticationFailed,
+    NotAuthenticated,
+    ParseError,
+    Throttled,
+    ValidationError,
+)
+from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.views import exception_handler as drf_exception_handler
+
+from . import health, pipeline, request_id
+from .conf import conf
+from .exceptions import STATUS, BodyTooLarge, TryOnError
+from .models import TryOn
+from .openapi import extend_schema
+from .serializers import CreateImageSerializer, ErrorSerializer, ResultSerializer
+from .throttling import TryOnThrottle, limit_headers
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+logger = logging.getLogger("tryon.views")
+
+
+class CreateImageView(APIView):
+    """Put a garment on a person: give two photos, get the picture.
+
+    A thin async view: DRF's authentication, throttling, parsing and validation run in the first of two thread
+    hops, the response is made in the second, and between them nothing but the event loop waits.
+    """
+
+    throttle_classes = [TryOnThrottle]
+    permission_classes = []
+    parser_classes = [JSONParser, FormParser, MultiPartParser]
+    renderer_classes = [JSONRenderer, BrowsableAPIRenderer]
+    versioning_class = None
+    serializer_class = CreateImageSerializer
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        # An async view cannot run inside ATOMIC_REQUESTS; the pipeline has its own short transactions.
+        return transaction.non_atomic_requests(super().as_view(**initkwargs))
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> CreateImageSerializer:
+        """Lets the browsable API show a form."""
+        return CreateImageSerializer(*args, **kwargs)
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        return [import_string(path)() for path in conf.AUTHENTICATION_CLASSES]
+
+    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
+        return exception_handler
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        request_id.assign(request)
+        if request.method != "POST":
+            return await sync_to_async(super().dispatch)(request, *args, **kwargs)
+        self.args, self.kwargs = args, kwargs
+        self.request = self.initialize_request(request, *args, **kwargs)
+        self.headers = self.default_response_headers
+        try:
+            return await self.post(self.request)
+        except Exception as error:  # noqa: BLE001 - exception_handler() knows what each of them means
+            return await sync_to_async(self.respond_to)(error)
+
+    @extend_schema(
+        summary="Create a try-on picture",
+        request=CreateImageSerializer,
+        responses={200: ResultSerializer, **dict.fromkeys(sorted(set(STATUS.values())), ErrorSerializer)},
+    )
+    async def post(self, request: Request) -> Response:
+        return await pipeline.execute(self.enter, self.leave)
+
+    def enter(self) -> pipeline.Order:
+        """Everything that happens before the run exists, in the entering hop."""
+        request = self.request
+        check_body_size(request)
+        self.initial(request, *self.args, **self.kwargs)
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        data = serializer.validated_data
+        return pipeline.Order(
+            user=cast("User", request.user),  # perform_authentication() saw to it
+            person=data["user_image_url"],
+            garment=data["catalog_image_url"],
+            catalog_id=data["catalog_id"],
+            category=data["category"],
+            request_id=request_id.assign(request._request),
+        )
+
+    def perform_authentication(self, request: Request) -> None:
+        """Demand a user for a POST. Wrong credentials count against the address that sends them."""
+        if request.method != "POST":
+            return
+        try:
+            if not (request.user and request.user.is_authenticated):
+                raise NotAuthenticated
+        except (AuthenticationFailed, NotAuthenticated):
+            throttle = TryOnThrottle()
+            if conf.THROTTLE_RPM and not throttle.count(request._request):
+                self.throttled(request, throttle.wait())
+            raise
+
+    def check_throttles(self, request: Request) -> None:
+        if request.method == "POST":
+            super().check_throttles(request)
+
+    def leave(self, tryon: TryOn) -> Response:
+        """The answer, in the leaving hop."""
+        data = ResultSerializer(tryon, context={"request": self.request}).data
+        return self.finish(Response(data))
+
+    def respond_to(self, error: Exception) -> Response:
+        return self.finish(self.handle_exception(error))
+
+    def finish(self, response: Response) -> Response:
+        self.response = self.finalize_response(self.request, response, *self.args, **self.kwargs)
+        return response
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        plain: HttpRequest = getattr(request, "_request", request)
+        response.headers[request_id.HEADER] = request_id.assign(plain)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        for name, value in limit_headers(plain).items():
+            response.headers[name] = value
+        return response
+
+
+def check_body_size(request: Request) -> None:
+    """Refuse a body before it is read, by what the client says it has."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if length.isdecimal() and int(length) > conf.MAX_BODY_BYTES:
+        raise BodyTooLarge(
+            f"The body has {int(length):,} bytes; the limit is {conf.MAX_BODY_BYTES:,}. "
+            "Send URLs of the images, not the images themselves."
+        )
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """Every error as JSON with ``detail`` and ``code``, whatever the host's own handler does."""
+    if isinstance(error, TryOnError):
+        return _try_on_error(error)
+    if isinstance(error, RequestDataTooBig):
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
+        return _try_on_error(BodyTooLarge(f"The body is larger than {limit:,} bytes. Send a smaller one."))
+    if isinstance(error, SuspiciousOperation | BadRequest | UnicodeError | RecursionError):
+        error = ParseError("The body could not be read. Send JSON or a form in UTF-8.")
+    if isinstance(error, APIException | Http404 | PermissionDenied):
+        return _api_exception(error, context)
+    return _unexpected(error, context)
+
+
+def _try_on_error(error: TryOnError) -> Response:
+    body: dict[str, Any] = {"detail": str(error), "code": error.code}
+    if error.field:
+        body["errors"] = {error.field: [str(error)]}
+    headers = {}
+    if error.status == 503:
+        headers["Retry-After"] = str(max(1, round(getattr(error, "retry_after", None) or 5)))
+    return Response(body, status=error.status, headers=headers)
+
+
+def _api_exception(error: Exception, context: dict[str, Any]) -> Response:
+    response = drf_exception_handler(error, context)
+    assert response is not None  # noqa: S101 - it knows these classes
+    if isinstance(error, ValidationError):
+        errors = _flat(error.detail)
+        first_field, sentences = next(iter(errors.items()))
+        detail = f"The request is invalid: {first_field}: {sentences[0]}"
+        response.data = {"detail": detail, "code": "invalid", "errors": errors}
+    else:
+        detail = response.data["detail"]
+        response.data = {"detail": detail, "code": detail.code}
+    if isinstance(error, Throttled):
+        response.headers.setdefault("Retry-After", "1")
+    return response
+
+
+def _flat(detail: Any) -> dict[str, list[str]]:
+    """DRF's error details as a list of sentences for each field."""
+    if not isinstance(detail, dict):
+        detail = {"non_field_errors": detail}
+    return {str(name): [str(s) for s in (v if isinstance(v, list) else [v])] for name, v in detail.items()}
+
+
+def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
+    request = context["request"]._request
+    logger.error("Unexpected error in %s", request.path, exc_info=error)
+    got_request_exception.send(sender=CreateImageView, request=request)
+    return _try_on_error(TryOnError("Something went wrong on our side. Nothing was charged."))
+
+
+async def service_information(request: HttpRequest) -> JsonResponse:
+    """What answers here. Costs no query."""
+    return JsonResponse(
+        {
+            "service": conf.SERVICE_NAME,
+            "status": "running",
+            "provider": conf.PROVIDER,
+            "endpoints": {
+                "create_image": "/api/v1/create-image",
+                "health": "/health",
+                "ready": "/health/ready",
+            },
+        }
+    )
+
+
+async def liveness(request: HttpRequest) -> JsonResponse:
+    """The process answers."""
+    return JsonResponse({"status": "ok", "service": conf.SERVICE_NAME})
+
+
+async def readiness(request: HttpRequest) -> JsonResponse:
+    """Whether a try-on could work now: database, cache, storage, provider. Never a billed call."""
+    started = time.perf_counter()
+    report = await sync_to_async(health.report)()
+    ready = all(check["ok"] for check in report.values())
+    body = {
+        "status": "ready" if ready else "not ready",
+        "checks": report,
+        "latency_ms": round((time.perf_counter() - started) * 1000),
+    }
+    return JsonResponse(body, status=200 if ready else 503)
+
+
+def _plain_error(code: str, detail: str) -> JsonResponse:
+    return JsonResponse({"detail": detail, "code": code}, status=STATUS[code])
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
+    """``handler400`` for a project that serves nothing but this API."""
+    if isinstance(exception, RequestDataTooBig):
+        return _plain_error("body_too_large", "The body is too large.")
+    return _plain_error("parse_error", "The request could not be read.")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
+    """``handler403``."""
+    return _plain_error("permission_denied", "You may not do this.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    """``handler404``."""
+    return _plain_error("not_found", "There is nothing at this address.")
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    """``handler500``."""
+    return _plain_error("error", "Something went wrong on our side.")
