@@ -242,9 +242,12 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
 def _split_host(entry: str) -> tuple[str, tuple[int, ...]]:
     """``"host"``, ``"host:port"``, ``"[::1]:port"`` or ``"::1"`` as host and ports; no port is ``()``."""
-    host, colon, port = entry.strip().lower().rpartition(":")
+    entry = entry.strip().lower()
+    host, colon, port = entry.rpartition(":")
     if not colon or host.endswith(":") or (":" in host and not host.endswith("]")):
-        return entry.strip().lower().strip("[]"), ()
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536) or not host:
+        host, port = entry, ""  # a name alone, or an IPv6 address alone
+    elif not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        host = ""
+    if not host:
         raise ValueError(f"{entry!r} is not a host. Write it as host or host:port.")
-    return host.strip("[]"), (int(port),)
+    return host.strip("[]"), (int(port),) if port else ()

@@ -383,10 +383,11 @@ def _lost(error: BaseException) -> ProviderError:
     By its root, since the SDK's aiohttp client calls every failed connection a timeout.
     """
     import aiohttp
+    import httpx2
 
     causes = list(_causes(error))
-    if any(isinstance(cause, aiohttp.ClientPayloadError) for cause in causes):
-        return InvalidProviderResponse("OpenAI's answer broke off.")
+    if any(isinstance(cause, aiohttp.ClientPayloadError | httpx2.DecodingError) for cause in causes):
+        return InvalidProviderResponse(f"OpenAI's answer is not complete or not readable: {_root(error)}.")
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return ProviderTimeout("OpenAI did not answer in time.")
     return ProviderUnavailable(f"OpenAI could not be reached: {_root(error)}.")

@@ -65,19 +65,25 @@ class ProviderRegistry:
                 raise InvalidProviderError(f'{where} has an unknown key {key!r}. Use "BACKEND" and "OPTIONS".')
         cls = self._load(where, entry.get("BACKEND", ""))
         options = dict(entry.get("OPTIONS", {}))
-        accepted = [name for name in inspect.signature(cls).parameters if name != "alias"]
+        parameters = dict(inspect.signature(cls).parameters)
+        parameters.pop("alias", None)
         for option in options:
-            if option not in accepted:
+            if option not in parameters:
                 raise InvalidProviderError(
                     f'{where}["OPTIONS"] has an unknown option {option!r}. '
-                    f"{cls.__name__} accepts: {', '.join(accepted) or 'no options'}."
+                    f"{cls.__name__} accepts: {', '.join(parameters) or 'no options'}."
+                )
+        for option, parameter in parameters.items():
+            if parameter.default is parameter.empty and option not in options:
+                raise InvalidProviderError(
+                    f'{where}["OPTIONS"] has no {option!r}, which {cls.__name__} needs. Add it.'
                 )
         return cls(alias, **options)
 
     @staticmethod
-    def _load(where: str, backend: str) -> type[AIProvider]:
+    def _load(where: str, backend: object) -> type[AIProvider]:
         try:
-            cls = import_string(backend)
+            cls = import_string(str(backend))
         except ImportError as error:
             raise InvalidProviderError(
                 f'{where}["BACKEND"] is {backend!r}, which cannot be imported: {error}. '

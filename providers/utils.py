@@ -90,7 +90,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return _positive(float(value))
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     # A date without a zone is in UTC: HTTP knows no other.
     return _positive((date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -1,29 +1,35 @@
+import contextlib
+
 from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import include, path
+from django.urls import include, path, re_path
 from django.views.static import serve
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
+from tryon import views
 from tryon.samples import urls as samples
 
 
 def media(request: HttpRequest, path: str) -> HttpResponse:
     """A result, for development. Read at once: Django cannot stream files under ASGI without a warning."""
     response = serve(request, path, document_root=settings.MEDIA_ROOT)
-    return HttpResponse(b"".join(response), headers=dict(response.headers), status=response.status_code)
+    with contextlib.closing(response):
+        return HttpResponse(b"".join(response), headers=dict(response.headers), status=response.status_code)
 
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    path("redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    path("redoc", SpectacularRedocView.as_view(url_name="schema", template_name="redoc.html"), name="redoc"),
     path("", include("tryon.urls")),
 ]
 if settings.DEBUG:
     urlpatterns += [path("samples/", include(samples))]
     urlpatterns += [path(f"{settings.MEDIA_URL.strip('/')}/<path:path>", media)]
+# JSON for unknown addresses, with DEBUG too. "admin" is left to APPEND_SLASH.
+urlpatterns += [re_path("^(?!admin$)", views.not_found)]
 
 handler400 = "tryon.views.bad_request"
 handler403 = "tryon.views.forbidden"

@@ -47,6 +47,7 @@ ASGI_APPLICATION = "sakura_inference.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "sakura_inference" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -120,13 +120,21 @@ PUBLIC_SENTENCE = {
 """What a client is told about a provider's failure; the provider's own words stay in the log."""
 
 
+def _public_sentence(error: ProviderError) -> str:
+    if isinstance(error, ImageUnusable | UnsupportedFeature):
+        return str(error)
+    if isinstance(error, ContentRefused):
+        category = f" ({error.category})" if error.category else ""
+        return f"The content policy does not allow this picture{category}. Nothing was charged."
+    return PUBLIC_SENTENCE.get(error.code, "")
+
+
 class GenerationFailed(TryOnError):
     """A provider's error as the client sees it; the ``ProviderError`` itself is the ``__cause__``."""
 
     default_detail = "The try-on could not be made. Nothing was charged."
 
     def __init__(self, error: ProviderError) -> None:
-        speaks_to_client = isinstance(error, ContentRefused | ImageUnusable | UnsupportedFeature)
-        super().__init__(str(error) if speaks_to_client else PUBLIC_SENTENCE.get(error.code, ""))
+        super().__init__(_public_sentence(error))
         self.code = error.code if error.code in STATUS else ProviderError.code
         self.retry_after = error.retry_after

@@ -6,6 +6,8 @@ import logging
 from typing import Any
 from uuid import UUID
 
+from django.db import IntegrityError
+
 from .models import TryOn, UsageRecord
 from .signals import tryon_failed, tryon_succeeded
 
@@ -39,7 +41,11 @@ def record_usage(
         latency_ms=latency_ms,
         error_code=error_code,
     )
-    UsageRecord.objects.bulk_create([record], ignore_conflicts=True)
+    try:
+        record.save(force_insert=True)
+    except IntegrityError:
+        if not UsageRecord.objects.filter(tryon_id=tryon_id).exists():
+            raise
 
 
 def log_run(*, tryon_id: UUID, status: str, **payload: Any) -> None:

@@ -60,6 +60,9 @@ class ResultSerializer(serializers.ModelSerializer[TryOn]):
     status = serializers.SerializerMethodField(help_text="Always `success`.")
     image_url = serializers.SerializerMethodField(help_text="Where the picture is.")
 
+    latency_ms = serializers.IntegerField(help_text="Milliseconds from request to picture.")
+    warnings = serializers.ListField(child=serializers.CharField(), help_text="What to know about this picture.")
+
     class Meta:
         model = TryOn
         fields = (

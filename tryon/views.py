@@ -87,6 +87,8 @@ class CreateImageView(APIView):
 
     @extend_schema(
         summary="Create a try-on picture",
+        description="Give a photo of a person and a catalogue photo of a garment; get the person wearing it. "
+        "One picture costs one price in credits; whatever fails costs nothing.",
         request=CreateImageSerializer,
         responses={200: ResultSerializer, **dict.fromkeys(sorted(set(STATUS.values())), ErrorSerializer)},
     )
@@ -264,8 +266,8 @@ def forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
     return _plain_error("permission_denied", "You may not do this.")
 
 
-def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
-    """``handler404``."""
+def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
+    """``handler404``, and a view for whatever no other pattern matches."""
     return _plain_error("not_found", "There is nothing at this address.")
 
 

@@ -1,0 +1,585 @@
+"""The OpenAI adapter against a loopback vendor: what it sends, what it makes of every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import subprocess
+import sys
+import traceback
+from collections.abc import Coroutine, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import format_datetime
+from typing import Any, TypeVar
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from providers import errors
+from providers import openai as adapter
+from providers.base import Secret, TryOnRequest, TryOnResult
+from providers.errors import ProviderError
+from providers.openai import OpenAIProvider
+
+from .conftest import PICTURE
+from .vendor import Answer, Call, VendorServer, json_answer, openai_answer, openai_error, try_on_request
+
+KEY = "sk-proj-0123456789abcdefKEY"
+T = TypeVar("T")
+
+
+def make(vendor: VendorServer, **options: Any) -> OpenAIProvider:
+    return OpenAIProvider("vendor", **{"api_key": KEY, "base_url": vendor.base_url} | options)
+
+
+def run(provider: OpenAIProvider, work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` on a loop of its own and close what the provider opened there."""
+
+    async def main() -> T:
+        try:
+            return await work
+        finally:
+            await provider.aclose()
+
+    return asyncio.run(main())
+
+
+def picture_of(provider: OpenAIProvider, request: TryOnRequest | None = None, timeout: float = 30) -> TryOnResult:
+    return run(provider, provider.try_on(request or try_on_request(), timeout=timeout))
+
+
+def failure_of(provider: OpenAIProvider, request: TryOnRequest | None = None, timeout: float = 30) -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        picture_of(provider, request, timeout)
+    return caught.value
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and everything that debuggers and error reporters find behind it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+# What goes over the wire
+
+
+def test_request_on_the_wire(vendor: VendorServer) -> None:
+    request = try_on_request(prompt='Été, "quoted"\nand a second line ✿', end_user="5f2c")
+
+    picture_of(make(vendor), request)
+
+    (call,) = vendor.calls
+    assert (call.method, call.path) == ("POST", "/v1/images/edits")
+    assert call.headers["authorization"] == f"Bearer {KEY}"
+    assert call.headers["content-type"].startswith("multipart/form-data; boundary=")
+    images = [part for part in call.parts if part.filename]
+    assert [(part.name, part.filename, part.content_type, part.data) for part in images] == [
+        ("image[]", "person.jpeg", "image/jpeg", request.person.data),
+        ("image[]", "garment.png", "image/png", request.garment.data),
+    ]
+    assert {part.name: part.data.decode() for part in call.parts if not part.filename} == {
+        "model": "gpt-image-2.6-sunburst",
+        "prompt": request.prompt,
+        "quality": "high",
+        "size": "auto",
+        "output_format": "png",
+        "safety_identifier": "5f2c",
+    }
+
+
+def test_options_reach_the_wire(vendor: VendorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    provider = make(
+        vendor,
+        api_key=Secret(f" {KEY}\n"),
+        model="gpt-image-2.5-flare",
+        quality="xhigh",
+        size="1024x1536",
+        output_format="webp",
+        organization="org-1",
+        project="proj-1",
+    )
+
+    picture_of(provider)
+
+    (call,) = vendor.calls
+    fields = {part.name: part.data.decode() for part in call.parts if not part.filename}
+    assert fields == {
+        "model": "gpt-image-2.5-flare",
+        "prompt": "Dress the person.",
+        "quality": "xhigh",
+        "size": "1024x1536",
+        "output_format": "webp",
+    }
+    assert call.headers["authorization"] == f"Bearer {KEY}"
+    assert (call.headers["openai-organization"], call.headers["openai-project"]) == ("org-1", "proj-1")
+
+
+def test_environment_is_not_read(vendor: VendorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
+        monkeypatch.setenv(name, "from-the-environment")
+
+    picture_of(make(vendor))
+
+    assert "from-the-environment" not in str(vendor.calls[0].headers)
+    assert OpenAIProvider("vendor")._base_url == "https://api.openai.com/v1"
+
+
+# What comes back
+
+
+def test_result(vendor: VendorServer) -> None:
+    result = picture_of(make(vendor))
+
+    assert result.data == PICTURE
+    assert result.content_type == "image/png"
+    assert result.model == "gpt-image-2.6-sunburst"
+    assert result.provider_id == "req_123"
+    assert result.usage == {
+        "input_tokens": 1100,
+        "input_text_tokens": 100,
+        "input_image_tokens": 1000,
+        "output_tokens": 2000,
+        "total_tokens": 3100,
+    }
+    assert result.cost_usd == Decimal("0.0685")  # 100 * $5 + 1000 * $8 + 2000 * $30, per million
+
+
+@pytest.mark.parametrize(
+    ("model", "cost"),
+    [
+        ("gpt-image-2.6-flare", Decimal("0.0685")),
+        ("gpt-image-2.5-sunburst-2026-09-08", Decimal("0.0685")),
+        ("gpt-image-2", None),
+        ("gpt-image-3", None),
+        ("somebody-elses-model", None),
+    ],
+)
+def test_cost_is_told_only_for_models_with_a_known_price(
+    vendor: VendorServer, model: str, cost: Decimal | None
+) -> None:
+    assert picture_of(make(vendor, model=model)).cost_usd == cost
+
+
+@pytest.mark.parametrize(
+    ("usage", "counters"),
+    [
+        (None, {}),
+        ("many", {}),
+        ({"output_tokens": 5, "input_tokens": "7", "total_tokens": True}, {"output_tokens": 5}),
+        ({"output_tokens": 5, "input_tokens_details": None}, {"output_tokens": 5}),
+    ],
+)
+def test_odd_usage_costs_nobody_the_picture(vendor: VendorServer, usage: object, counters: dict[str, int]) -> None:
+    vendor.answer = openai_answer(PICTURE, usage=usage)
+
+    result = picture_of(make(vendor))
+
+    assert (result.data, result.usage, result.cost_usd) == (PICTURE, counters, None)
+
+
+def test_content_type_follows_the_answer_then_the_option(vendor: VendorServer) -> None:
+    vendor.answer = openai_answer(PICTURE, output_format="jpeg")
+    assert picture_of(make(vendor)).content_type == "image/jpeg"
+    vendor.answer = openai_answer(PICTURE, output_format="text/html")
+    assert picture_of(make(vendor, output_format="webp")).content_type == "image/webp"
+
+
+def test_no_log_level_shows_the_key_or_the_prompt(vendor: VendorServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    picture_of(make(vendor))
+
+    assert KEY not in caplog.text
+    assert "Dress the person" not in caplog.text
+
+
+# What can go wrong
+
+HTML = {"content-type": "text/html"}
+IN_A_MINUTE = format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True)
+LEAK = f"Incorrect API key provided: {KEY}. Prompt: Dress the person."
+
+FAILURES: list[tuple[str, Answer, type[ProviderError]]] = [
+    ("400", openai_error(400, "invalid_image"), errors.ProviderRejectedInput),
+    ("400 model", openai_error(400, "invalid_value", param="size"), errors.ProviderMisconfigured),
+    ("400 unknown model", openai_error(400, "model_not_found"), errors.ProviderMisconfigured),
+    ("400 billing", openai_error(400, "billing_hard_limit_reached"), errors.ProviderQuotaExceeded),
+    ("401", openai_error(401, "invalid_api_key", message=LEAK), errors.ProviderMisconfigured),
+    ("401 key in code", openai_error(401, KEY, type=LEAK, param=LEAK), errors.ProviderMisconfigured),
+    ("401 key in id", openai_error(401, headers={"x_request_id": LEAK}), errors.ProviderMisconfigured),
+    ("402", openai_error(402), errors.ProviderQuotaExceeded),
+    ("403", openai_error(403, "organization_must_be_verified"), errors.ProviderMisconfigured),
+    ("404", openai_error(404, "model_not_found"), errors.ProviderMisconfigured),
+    ("408", openai_error(408), errors.ProviderUnavailable),
+    ("409", openai_error(409), errors.ProviderUnavailable),
+    ("410", openai_error(410), errors.ProviderMisconfigured),
+    ("413 html", Answer(status=413, body=b"<html>too large</html>"), errors.ProviderRejectedInput),
+    ("422", openai_error(422), errors.ProviderRejectedInput),
+    ("429 quota", openai_error(429, "insufficient_quota"), errors.ProviderQuotaExceeded),
+    ("429 quota type", openai_error(429, type="insufficient_quota"), errors.ProviderQuotaExceeded),
+    ("429 rate", openai_error(429, "rate_limit_exceeded"), errors.ProviderRateLimited),
+    ("429 empty", Answer(status=429), errors.ProviderRateLimited),
+    ("500", openai_error(500, "server_error"), errors.ProviderUnavailable),
+    ("502 html", Answer(status=502, body=b"<html>bad gateway</html>"), errors.ProviderUnavailable),
+    ("503", openai_error(503), errors.ProviderUnavailable),
+    ("529", openai_error(529), errors.ProviderUnavailable),
+    ("400 list", json_answer([1, 2], 400), errors.ProviderRejectedInput),
+    ("400 error is text", json_answer({"error": LEAK}, 400), errors.ProviderRejectedInput),
+    ("400 odd types", openai_error(400, code=7, type=[], param={}), errors.ProviderRejectedInput),  # type: ignore[arg-type]
+    ("redirect", Answer(status=307, headers={"location": "http://127.0.0.1:1/"}), errors.ProviderMisconfigured),
+    ("refused", openai_error(400, "moderation_blocked"), errors.ContentRefused),
+    ("refused 500", openai_error(500, message="Rejected by the safety system."), errors.ContentRefused),
+    ("refused list", openai_error(400, safety_violations=["sexual"]), errors.ContentRefused),
+    ("html", Answer(body=b"<html>hello</html>", headers=HTML), errors.InvalidProviderResponse),
+    ("empty body", Answer(), errors.InvalidProviderResponse),
+    ("half a json", Answer(body=b'{"data": [{"b64_json": "AAAA'), errors.InvalidProviderResponse),
+    ("not utf-8", Answer(body=b'{"data": "\xff"}'), errors.InvalidProviderResponse),
+    ("json list", json_answer([]), errors.InvalidProviderResponse),
+    ("no data", json_answer({"created": 1}), errors.InvalidProviderResponse),
+    ("data null", json_answer({"data": None}), errors.InvalidProviderResponse),
+    ("data empty", json_answer({"data": []}), errors.InvalidProviderResponse),
+    ("data of null", json_answer({"data": [None]}), errors.InvalidProviderResponse),
+    ("picture null", json_answer({"data": [{"b64_json": None}]}), errors.InvalidProviderResponse),
+    ("picture empty", json_answer({"data": [{"b64_json": ""}]}), errors.InvalidProviderResponse),
+    ("picture number", json_answer({"data": [{"b64_json": 5}]}), errors.InvalidProviderResponse),
+    ("picture cut", json_answer({"data": [{"b64_json": "AAAAA"}]}), errors.InvalidProviderResponse),
+    ("picture odd", json_answer({"data": [{"b64_json": "A*A="}]}), errors.InvalidProviderResponse),
+    ("picture not ascii", json_answer({"data": [{"b64_json": "é" * 8}]}), errors.InvalidProviderResponse),
+    ("link", json_answer({"data": [{"url": "https://example.com/a.png"}]}), errors.InvalidProviderResponse),
+    ("truncated", Answer(body=b'{"data": [', missing=100, end="close"), errors.InvalidProviderResponse),
+    ("reset in the body", Answer(body=b'{"data": [', missing=9999, end="reset"), errors.InvalidProviderResponse),
+    ("bad chunks", Answer(raw=b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", end="close"),
+     errors.InvalidProviderResponse),
+    ("bad gzip", Answer(body=b'{"data": []}', headers={"content-encoding": "gzip"}), errors.InvalidProviderResponse),
+    ("closed", Answer(raw=b"", end="close"), errors.ProviderUnavailable),
+    ("reset", Answer(raw=b"", end="reset"), errors.ProviderUnavailable),
+    ("not http", Answer(raw=b"SSH-2.0-OpenSSH_9.9\r\n\r\n", end="close"), errors.InvalidProviderResponse),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "expected"), [row[1:] for row in FAILURES], ids=[row[0] for row in FAILURES])
+def test_failure(
+    vendor: VendorServer, answer: Answer, expected: type[ProviderError], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    vendor.answer = answer
+    provider = make(vendor)
+
+    error = failure_of(provider)
+
+    assert type(error) is expected
+    assert len(vendor.calls) == 1, "an adapter never repeats a call"
+    assert error.provider == "vendor"
+    assert "OpenAI" in str(error)
+    assert "\n" not in str(error)
+    assert len(str(error)) < 300
+    logging.getLogger("test").error("failed", exc_info=error)
+    everything = [repr(provider), repr(vars(error)), caplog.text, *traceback.format_exception(error)]
+    everything += [f"{link!s} {link!r} {vars(link)!r}" for link in chain(error)]
+    for text in everything:
+        assert KEY not in text
+        assert "Dress the person" not in text.replace("try_on_request", "")
+
+
+def test_retryable_failures_are_those_of_the_moment() -> None:
+    retryable = {name for name, _, error in FAILURES if error.retryable}
+    assert retryable == {
+        *("408", "409", "429 rate", "429 empty", "500", "502 html", "503", "529"),
+        *("closed", "reset"),
+    }
+
+
+def test_failure_names_status_code_and_id(vendor: VendorServer) -> None:
+    vendor.answer = openai_error(400, "invalid\nimage", param="image[1]")
+
+    error = failure_of(make(vendor))
+
+    assert str(error) == "OpenAI answered 400 (invalid image for image[1])."
+    assert (error.status, error.request_id, error.retry_after) == (400, "req_123", None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry_after": "7"}, 7.0),
+        ({"retry_after": "0"}, 0.0),
+        ({"retry_after": "0.5"}, 0.5),
+        ({"retry_after_ms": "1500", "retry_after": "7"}, 1.5),
+        ({"retry_after_ms": "soon", "retry_after": "7"}, 7.0),
+        ({"retry_after": IN_A_MINUTE}, 600.0),
+        ({"retry_after": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
+        ({"retry_after": "-1"}, None),
+        ({"retry_after": "nan"}, None),
+        ({"retry_after": "later"}, None),
+        ({"retry_after": ","}, None),
+        ({"retry_after": "1 2 3 4 5 6"}, None),
+        ({"retry_after": "Wed, 21 Oct 99999999999 07:28:00 GMT"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after(vendor: VendorServer, headers: dict[str, str], seconds: float | None) -> None:
+    vendor.answer = openai_error(429, "rate_limit_exceeded", headers=headers)
+
+    error = failure_of(make(vendor))
+
+    assert error.retry_after == (None if seconds is None else pytest.approx(seconds, abs=120 if seconds > 60 else 0))
+
+
+@pytest.mark.parametrize(
+    ("details", "category"),
+    [
+        ({"moderation_details": {"categories": ["sexual", "violence"]}}, "sexual, violence"),
+        ({"moderation_details": {"moderation_stage": "input", "categories": []}}, ""),
+        ({"moderation_details": "odd"}, ""),
+        ({"safety_violations": ["self-harm"]}, "self-harm"),
+        ({"message": "Rejected by the safety system. safety_violations=[sexual]."}, "sexual"),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_refusal_names_the_category(vendor: VendorServer, details: dict[str, Any], category: str) -> None:
+    vendor.answer = openai_error(400, "moderation_blocked", **details)
+
+    error = failure_of(make(vendor))
+
+    assert isinstance(error, errors.ContentRefused)
+    assert error.category == category
+    assert not error.retryable
+
+
+def test_refused_connection(vendor: VendorServer, unused_tcp_url: str) -> None:
+    error = failure_of(make(vendor, base_url=unused_tcp_url))
+
+    assert type(error) is errors.ProviderUnavailable
+    assert not vendor.calls
+
+
+@pytest.fixture
+def unused_tcp_url() -> str:
+    with VendorServer(Answer()) as gone:
+        return gone.base_url
+
+
+def test_the_sdks_own_timeout(vendor: VendorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "READ_TIMEOUT", 0.2)
+    vendor.answer = Answer(end="hang")
+
+    assert type(failure_of(make(vendor))) is errors.ProviderTimeout
+    assert len(vendor.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(end="hang"), Answer(body=b"{", missing=10, end="hang"), Answer(body=b"[" * 10_000, drip=0.02)],
+    ids=["no answer", "half an answer", "slow drip"],
+)  # fmt: skip
+def test_run_timeout_closes_the_connection(vendor: VendorServer, answer: Answer) -> None:
+    vendor.answer = answer
+    provider = make(vendor)
+
+    error = failure_of(provider, timeout=0.3)
+
+    assert type(error) is errors.ProviderTimeout
+    assert len(vendor.calls) == 1
+    assert vendor.hung_up.wait(10)
+
+
+@pytest.mark.parametrize("answer", [Answer(end="hang"), Answer(body=b"{", missing=10, end="hang")])
+def test_cancellation_passes_through_and_closes_the_connection(vendor: VendorServer, answer: Answer) -> None:
+    vendor.answer = answer
+    provider = make(vendor)
+
+    async def cancel() -> None:
+        task = asyncio.create_task(provider.try_on(try_on_request(), timeout=60))
+        await asyncio.to_thread(vendor.called.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # While the client is still open: it is the call's own connection that goes.
+        assert await asyncio.to_thread(vendor.hung_up.wait, 10)
+
+    run(provider, cancel())
+
+
+def test_prompt_that_cannot_be_encoded(vendor: VendorServer) -> None:
+    error = failure_of(make(vendor), try_on_request(prompt="\ud800"))
+
+    assert type(error) is errors.ProviderRejectedInput
+    assert not vendor.calls
+
+
+# Clients and loops
+
+
+def test_one_client_for_all_calls_of_a_loop(vendor: VendorServer) -> None:
+    provider = make(vendor)
+
+    async def twice() -> None:
+        for _ in range(2):
+            await provider.try_on(try_on_request(), timeout=30)
+
+    run(provider, twice())
+    assert (len(vendor.calls), vendor.connections) == (2, 1)
+
+    run(provider, twice())
+    assert (len(vendor.calls), vendor.connections) == (4, 2)
+
+
+def test_loops_that_end_without_closing(vendor: VendorServer) -> None:
+    """As under WSGI, where every request has a loop of its own: nothing fails and nothing piles up."""
+    vendor.answer = Answer(status=500, end="close")
+    provider = make(vendor)
+
+    for _ in range(3):
+        with pytest.raises(errors.ProviderUnavailable):
+            asyncio.run(provider.try_on(try_on_request(), timeout=30))
+        assert len(provider._clients._values) == 1
+
+    failure_of(provider)
+    assert not provider._clients._values
+    gc.collect()  # what complains about not being closed does it here
+
+
+def test_provider_works_again_after_aclose(vendor: VendorServer) -> None:
+    provider = make(vendor)
+
+    async def close_between() -> None:
+        await provider.aclose()
+        await provider.try_on(try_on_request(), timeout=30)
+        await provider.aclose()
+        await provider.aclose()
+        await provider.try_on(try_on_request(), timeout=30)
+
+    run(provider, close_between())
+    assert len(vendor.calls) == 2
+
+
+def test_many_waiting_calls_do_not_queue() -> None:
+    many = 130
+
+    def answer(call: Call) -> Answer:
+        return openai_answer(PICTURE)
+
+    with VendorServer(answer, together=many) as vendor:
+        provider = make(vendor)
+
+        async def all_at_once() -> list[TryOnResult]:
+            return await asyncio.gather(*(provider.try_on(try_on_request(), timeout=60) for _ in range(many)))
+
+        results = run(provider, all_at_once())
+
+    assert [result.data for result in results] == [PICTURE] * many
+    assert vendor.connections == many
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "advice"),
+    [
+        ("quality", "ultra", "Use one of: auto, low, medium, high, xhigh, max."),
+        ("quality", "standard", "Use one of: auto"),
+        ("quality", None, "Use one of: auto"),
+        ("output_format", "gif", "Use one of: png, jpeg, webp."),
+        ("size", "big", "WIDTHxHEIGHT"),
+        ("size", "1024", "WIDTHxHEIGHT"),
+        ("size", (1024, 1024), "WIDTHxHEIGHT"),
+        ("size", "1000x1000", "divisible by 16"),
+        ("size", "512x512", "655360"),
+        ("size", "3840x3840", "8294400"),
+        ("size", "4096x1536", "at most 3840"),
+        ("size", "3200x1024", "three times"),
+        ("model", "", "Give the name of an image model."),
+        ("model", None, "Give the name of an image model."),
+        ("base_url", "api.openai.com/v1", "Use an http or https URL"),
+        ("base_url", "ftp://example.com", "Use an http or https URL"),
+        ("base_url", "https://", "Use an http or https URL"),
+        ("base_url", "https://example.com:port/v1", "Use an http or https URL"),
+        ("base_url", None, "Use an http or https URL"),
+        ("organization", "my org", "Give its id, or leave it out."),
+        ("project", 5, "Give its id, or leave it out."),
+    ],
+)
+def test_bad_option_is_refused_at_once(option: str, value: Any, advice: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as caught:
+        OpenAIProvider("shop", **{option: value})
+
+    message = str(caught.value)
+    assert message.startswith(f'TRYON["PROVIDERS"]["shop"]["OPTIONS"]["{option}"] is {value!r}. ')
+    assert advice in message
+
+
+@pytest.mark.parametrize("size", ["auto", "1024x1024", "1024x1536", "2160x3840", "3840x2160", "1536x864"])
+def test_good_sizes(size: str) -> None:
+    OpenAIProvider("shop", size=size)
+
+
+def test_other_models_have_their_own_sizes() -> None:
+    OpenAIProvider("shop", size="512x512", model="flux")
+
+
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-with space", "sk-\u2019quoted\u2019"])
+def test_key_that_is_no_key_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="api_key") as caught:
+        OpenAIProvider("shop", api_key=key)
+    assert key not in str(caught.value)
+    assert "sk-" not in str(caught.value)
+
+
+def test_password_in_base_url_is_refused_without_showing_it() -> None:
+    with pytest.raises(ImproperlyConfigured, match="base_url") as caught:
+        OpenAIProvider("shop", base_url="https://me:hunter2@example.com/v1")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_key_is_in_no_repr() -> None:
+    provider = OpenAIProvider("shop", api_key=KEY)
+    assert KEY not in repr(provider) + str(provider) + repr(vars(provider))
+
+
+def test_check() -> None:
+    assert not list(OpenAIProvider("shop", api_key=KEY).check())
+    (problem,) = OpenAIProvider("shop").check()
+    assert problem.fatal
+    assert problem.message == 'TRYON["PROVIDERS"]["shop"]["OPTIONS"]["api_key"] is empty.'
+    assert "OPENAI_API_KEY" in problem.hint
+
+
+def test_no_key_sends_nothing(vendor: VendorServer) -> None:
+    error = failure_of(make(vendor, api_key="  "))
+
+    assert type(error) is errors.ProviderMisconfigured
+    assert "OPENAI_API_KEY" in str(error)
+    assert not vendor.calls
+
+
+@pytest.mark.parametrize("package", adapter.PACKAGES)
+def test_missing_package(vendor: VendorServer, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    adapter._import.cache_clear()
+    monkeypatch.setitem(sys.modules, package, None)
+
+    error = failure_of(make(vendor))
+
+    assert type(error) is errors.ProviderMisconfigured
+    assert str(error) == f"OpenAI cannot be used: {package} is missing. Install sakura-tryon[openai]."
+
+
+def test_check_tells_of_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "find_spec", lambda name: None)
+    (problem,) = OpenAIProvider("shop", api_key=KEY).check()
+    assert problem.message.endswith("not installed: openai, aiohttp, orjson, pybase64.")
+    assert problem.hint == "Install sakura-tryon[openai]."
+
+
+def test_creating_and_checking_imports_no_sdk() -> None:
+    code = (
+        "import sys; from providers.openai import OpenAIProvider;"
+        "list(OpenAIProvider('a', api_key='k').check());"
+        "print(sorted({'openai', 'aiohttp', 'httpx', 'httpx2', 'orjson'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

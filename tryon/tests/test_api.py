@@ -1,0 +1,501 @@
+"""POST /api/v1/create-image, through the door its clients come in by."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+from pytest_httpserver import HTTPServer
+
+from providers.fake import FakeProvider
+from tryon import signals
+from tryon.exceptions import STATUS
+from tryon.models import ApiKey, TryOn, UsageRecord
+
+from .shop import URL, Shop, jpeg
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_picture_costs_its_price_and_is_stored_as_the_provider_sent_it(shop: Shop, media: Path) -> None:
+    response = shop.post()
+
+    assert response.status_code == 200, response.content
+    answer = response.json()
+    tryon = TryOn.objects.get()
+    assert answer["status"] == "success"
+    assert answer["image_url"] == f"http://testserver/media/{tryon.image.name}"
+    assert isinstance(answer["latency_ms"], int)
+    assert {"id": str(tryon.pk), "catalog_id": "dress-7", "provider": "fake", "credits": 1}.items() <= answer.items()
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("capture", 0)]
+    assert shop.balance() == 2
+    assert (tryon.status, tryon.width, tryon.height, tryon.content_type) == ("succeeded", 512, 768, "image/png")
+    assert [path.name for path in media.iterdir()] == [tryon.image.name]
+    assert tryon.image.name == f"ada_dress-7_{int(tryon.created_at.timestamp())}_{tryon.pk.hex}.png"
+
+
+def test_the_stored_file_has_the_very_bytes_of_the_provider(shop: Shop, media: Path) -> None:
+    from asgiref.sync import async_to_sync
+
+    from tryon.dispatch import providers
+
+    shop.post()
+    fake = providers["fake"]
+    assert isinstance(fake, FakeProvider)
+    again = async_to_sync(fake.generate_image)(fake.calls[0])
+    assert next(media.iterdir()).read_bytes() == again.data
+
+
+@pytest.mark.one_database
+def test_a_form_body_works_like_json(shop: Shop) -> None:
+    response = Client().post(URL, shop.body)
+    assert response.status_code == 200
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("header", ["Authorization", "X-API-Key"])
+def test_the_key_may_come_in_a_header_without_user_id(shop: Shop, header: str) -> None:
+    body = {name: value for name, value in shop.body.items() if name not in ("user_id", "api_key")}
+    value = f"Bearer {shop.key}" if header == "Authorization" else shop.key
+    assert shop.post(body, headers={header: value}).status_code == 200
+
+
+@pytest.mark.one_database
+def test_a_hosts_own_authentication_class_needs_no_key(shop: Shop, tryon: Callable[..., None]) -> None:
+    tryon(AUTHENTICATION_CLASSES=["rest_framework.authentication.BasicAuthentication"])
+    body = {name: value for name, value in shop.body.items() if name not in ("user_id", "api_key")}
+    response = shop.post(body, headers={"Authorization": "Basic YWRhOnNlY3JldA=="})  # ada:secret
+    assert response.status_code == 200
+    assert shop.balance() == 2
+    assert shop.post(body, headers={"Authorization": "Basic YWRhOndyb25n"}).status_code == 401
+
+
+def _revoke(key: ApiKey) -> None:
+    key.revoked_at = timezone.now()
+
+
+def _expire(key: ApiKey) -> None:
+    key.expires_at = timezone.now() - timedelta(seconds=1)
+
+
+def _deactivate(key: ApiKey) -> None:
+    key.user.is_active = False
+    key.user.save()
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("spoil", [_revoke, _expire, _deactivate])
+def test_a_key_that_no_longer_counts_says_the_same_as_an_unknown_one(
+    shop: Shop, spoil: Callable[[ApiKey], None]
+) -> None:
+    unknown = shop.post(shop.body | {"api_key": "tryon_unknown"})
+    key = ApiKey.objects.get()
+    spoil(key)
+    key.save()
+    response = shop.post()
+    assert response.status_code == unknown.status_code == 401
+    assert response.json() == unknown.json()
+    assert response.json()["code"] == "authentication_failed"
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("in_header", [True, False])
+def test_a_key_never_works_for_another_user_id(shop: Shop, in_header: bool, django_user_model: Any) -> None:
+    django_user_model.objects.create_user("eve")
+    body = shop.body | {"user_id": "eve"}
+    headers = {"X-API-Key": body.pop("api_key")} if in_header else {}
+    assert shop.post(body, headers=headers).status_code == 401
+    assert shop.balance() == 3
+
+
+@pytest.mark.one_database
+def test_last_used_is_written_at_most_once_a_minute(shop: Shop) -> None:
+    shop.post()
+    first = ApiKey.objects.get().last_used_at
+    assert first is not None
+    shop.post()
+    assert ApiKey.objects.get().last_used_at == first
+    ApiKey.objects.update(last_used_at=first - timedelta(minutes=1))
+    shop.post()
+    assert ApiKey.objects.get().last_used_at > first
+
+
+def test_without_credits_nothing_is_made(shop: Shop, fake: Callable[..., FakeProvider]) -> None:
+    provider = fake()
+    for _ in range(3):
+        assert shop.post().status_code == 200
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (403, "insufficient_credits")
+    assert "balance is 0" in response.json()["detail"]
+    assert len(provider.calls) == 3
+    assert TryOn.objects.count() == 3
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"user_image_url": ""}, "user_image_url"),
+        ({"user_image_url": "ftp://example.com/a.jpg"}, "user_image_url"),
+        ({"user_image_url": "not a url"}, "user_image_url"),
+        ({"catalog_image_url": None}, "catalog_image_url"),
+        ({"catalog_image_url": ["http://example.com/"]}, "catalog_image_url"),
+        ({"catalog_image_url": "http://[::1"}, "catalog_image_url"),
+        ({"catalog_id": "x" * 10_000}, "catalog_id"),
+        ({"catalog_id": "a\0b"}, "catalog_id"),
+        ({"catalog_id": "\ud800"}, "catalog_id"),
+        ({"category": "hats"}, "category"),
+        ({"user_id": ""}, "user_id"),
+    ],
+)
+def test_an_invalid_body_names_the_field_and_costs_nothing(shop: Shop, change: dict[str, Any], field: str) -> None:
+    response = shop.post(json.dumps(shop.body | change))
+    answer = response.json()
+    assert (response.status_code, answer["code"]) == (400, "invalid")
+    assert list(answer["errors"]) == [field]
+    assert field in answer["detail"]
+    assert not TryOn.objects.exists()
+    assert shop.balance() == 3
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"),
+    [
+        ("{", "application/json", 400, "parse_error"),
+        ("[]", "application/json", 401, "not_authenticated"),
+        ("null", "application/json", 401, "not_authenticated"),
+        ("", "application/json", 401, "not_authenticated"),
+        ('{"a": NaN}', "application/json", 400, "parse_error"),
+        ("[" * 30_000, "application/json", 400, "parse_error"),
+        ("1" * 5000, "application/json", 400, "parse_error"),
+        (b"\xff\xfe", "application/json", 400, "parse_error"),
+        (b"x", "multipart/form-data; boundary=", 400, "parse_error"),
+        ("<a/>", "application/xml", 415, "unsupported_media_type"),
+        ("x" * 100_000, "application/json", 413, "body_too_large"),
+    ],
+)
+def test_a_body_that_cannot_be_read_gets_a_clear_4xx(
+    shop: Shop, body: str | bytes, content_type: str, status: int, code: str
+) -> None:
+    response = Client(raise_request_exception=False).generic("POST", URL, body, content_type=content_type)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+@pytest.mark.one_database
+def test_no_credentials_at_all_is_401(shop: Shop) -> None:
+    body = {name: value for name, value in shop.body.items() if name not in ("user_id", "api_key")}
+    response = shop.post(body)
+    assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
+
+
+@pytest.mark.one_database
+def test_404_405_and_406_are_json(shop: Shop) -> None:
+    client = Client()
+    wrong_method = client.put(URL)
+    assert (wrong_method.status_code, wrong_method.json()["code"]) == (405, "method_not_allowed")
+    assert wrong_method.headers["Allow"] == "POST, OPTIONS"
+    not_acceptable = client.post(URL, shop.body, headers={"Accept": "image/png"})
+    assert (not_acceptable.status_code, not_acceptable.json()["code"]) == (406, "not_acceptable")
+    nowhere = client.get("/api/v2/nothing")
+    assert (nowhere.status_code, nowhere.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.one_database
+def test_an_unexpected_error_is_json_logged_with_the_request_id_and_costs_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def explode(*args: Any) -> None:
+        raise RuntimeError("a secret detail")
+
+    monkeypatch.setattr(FakeProvider, "generate_image", explode)
+    logging.getLogger("tryon").addHandler(caplog.handler)
+    response = shop.post(headers={"X-Request-ID": "abc-1"})
+    logging.getLogger("tryon").removeHandler(caplog.handler)
+    assert (response.status_code, response.json()["code"]) == (500, "error")
+    assert "secret" not in response.content.decode()
+    assert "Traceback" not in response.content.decode()
+    assert response.headers["X-Request-ID"] == "abc-1"
+    record = next(record for record in caplog.records if record.name == "tryon.views")
+    assert record.exc_info is not None
+    assert shop.balance() == 3
+    assert TryOn.objects.get().status == "failed"
+
+
+FAILURES = [code for code in STATUS if code.startswith("provider_")] + ["content_refused", "image_unusable"]
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_a_provider_that_fails_costs_nothing(shop: Shop, fake: Callable[..., FakeProvider], code: str) -> None:
+    fake(error=code)
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (STATUS[code], code)
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
+    assert shop.balance() == 3
+    tryon = TryOn.objects.get()
+    assert (tryon.status, tryon.error_code, tryon.image.name) == ("failed", code, "")
+    assert ("Retry-After" in response.headers) == (STATUS[code] == 503)
+
+
+@pytest.mark.one_database
+def test_a_run_ends_at_its_deadline(
+    shop: Shop, fake: Callable[..., FakeProvider], tryon: Callable[..., None]
+) -> None:
+    fake(delay=60)
+    tryon(DEADLINE=0.3)
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (504, "provider_timeout")
+    assert shop.balance() == 3
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("data", [b"", b"<html>", b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"\0" * 100])
+def test_a_provider_that_sends_no_picture_is_502(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, media: Path, data: bytes
+) -> None:
+    import providers.fake
+
+    monkeypatch.setattr(providers.fake, "_png", lambda *args: data)
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (502, "provider_invalid_response")
+    assert shop.balance() == 3
+    assert not media.exists() or not list(media.iterdir())
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    ("path", "data", "status", "code"),
+    [
+        ("/missing", None, 422, "image_unreachable"),
+        ("/page", b"<html></html>", 415, "not_an_image"),
+        ("/empty", b"", 415, "not_an_image"),
+        ("/tiny", jpeg(10, 10), 422, "image_unusable"),
+        ("/cut", jpeg()[:-10], 422, "image_unusable"),
+        ("/huge", b"\xff" * 2_000_000, 413, "image_too_large"),
+    ],
+)
+def test_a_photo_that_cannot_be_used_names_its_field_and_costs_nothing(
+    shop: Shop,
+    photos: HTTPServer,
+    tryon: Callable[..., None],
+    path: str,
+    data: bytes | None,
+    status: int,
+    code: str,
+) -> None:
+    tryon(MAX_IMAGE_BYTES=1_000_000)
+    if data is not None:
+        photos.expect_request(path).respond_with_data(data)
+    response = shop.post(shop.body | {"catalog_image_url": photos.url_for(path)})
+    answer = response.json()
+    assert (response.status_code, answer["code"]) == (status, code)
+    assert list(answer["errors"]) == ["catalog_image_url"]
+    assert shop.balance() == 3
+    assert TryOn.objects.get().error_code == code
+
+
+@pytest.mark.one_database
+def test_a_private_address_is_refused_like_an_unreachable_one(shop: Shop, photos: HTTPServer, tryon: Any) -> None:
+    tryon(FETCH_ALLOWED_HOSTS=[])
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (422, "image_unreachable")
+    assert photos.log == []
+
+
+@pytest.mark.one_database
+def test_a_redirect_is_checked_anew(shop: Shop, photos: HTTPServer) -> None:
+    photos.expect_request("/ok").respond_with_data("", 302, {"Location": "/person.jpg"})
+    photos.expect_request("/evil").respond_with_data("", 302, {"Location": "http://127.0.0.1:1/x.jpg"})
+    assert shop.post(shop.body | {"user_image_url": photos.url_for("/ok")}).status_code == 200
+    assert shop.post(shop.body | {"user_image_url": photos.url_for("/evil")}).status_code == 422
+
+
+def test_signals_carry_what_the_webhook_carried(shop: Shop, fake: Callable[..., FakeProvider]) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def listen(**kwargs: Any) -> None:
+        # After the commit: another connection would see the run as it is announced.
+        heard.append(kwargs | {"stored_status": TryOn.objects.get(pk=kwargs["tryon_id"]).status})
+
+    all_signals = (signals.tryon_started, signals.tryon_succeeded, signals.tryon_failed)
+    for signal in all_signals:
+        signal.connect(listen)
+    try:
+        shop.post(headers={"X-Request-ID": "r-1"})
+        fake(error="content_refused")
+        shop.post()
+    finally:
+        for signal in all_signals:
+            signal.disconnect(listen)
+
+    started, succeeded, _, failed = heard
+    assert started["signal"] is signals.tryon_started
+    assert started["stored_status"] == "running"
+    assert succeeded["signal"] is signals.tryon_succeeded
+    expected = {
+        "user": "ada",
+        "user_id": shop.user.pk,
+        "catalog_id": "dress-7",
+        "request_id": "r-1",
+        "status": "succeeded",
+        "stored_status": "succeeded",
+        "provider": "fake",
+        "model": "fake",
+        "credits": 1,
+        "error_code": "",
+    }
+    assert expected.items() <= succeeded.items()
+    assert isinstance(succeeded["tryon_id"], uuid.UUID)
+    assert succeeded["image_url"] == f"/media/{succeeded['image']}"
+    assert succeeded["latency_ms"] >= 0
+    assert {"signal": signals.tryon_failed, "error_code": "content_refused", "credits": 0}.items() <= failed.items()
+    assert shop.key not in repr(heard)
+
+
+def test_each_run_has_one_usage_record(shop: Shop, fake: Callable[..., FakeProvider]) -> None:
+    shop.post()
+    fake(error="provider_unavailable")
+    shop.post()
+    records = UsageRecord.objects.order_by("pk").values_list("status", "credits", "error_code", "user__username")
+    assert list(records) == [
+        ("succeeded", 1, "", "ada"),
+        ("failed", 0, "provider_unavailable", "ada"),
+    ]
+
+
+@pytest.mark.one_database
+def test_a_receiver_that_fails_hurts_nobody_and_is_logged_by_name(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken_receiver(**kwargs: Any) -> None:
+        raise RuntimeError("broken")
+
+    signals.tryon_succeeded.connect(broken_receiver)
+    try:
+        assert shop.post().status_code == 200
+    finally:
+        signals.tryon_succeeded.disconnect(broken_receiver)
+    assert "broken_receiver" in caplog.text
+    assert UsageRecord.objects.count() == 1
+
+
+@pytest.mark.one_database
+def test_a_run_writes_one_log_line_that_tells_no_secret_and_cannot_be_forged(
+    shop: Shop, settings: Settings
+) -> None:
+    log = Path(settings.LOGGING["handlers"]["file"]["filename"])
+    before = log.read_text().count("\n") if log.exists() else 0
+    shop.post(shop.body | {"catalog_id": 'x\n{"status": "forged"}'}, headers={"X-Request-ID": "r-2"})
+    lines = log.read_text().splitlines()[before:]
+    assert len(lines) == 1
+    line = json.loads(lines[0])
+    expected = {
+        "request_id": "r-2",
+        "user": "ada",
+        "catalog_id": 'x\n{"status": "forged"}',
+        "status": "succeeded",
+        "provider": "fake",
+        "model": "fake",
+    }
+    assert expected.items() <= line.items()
+    assert isinstance(line["latency_ms"], int)
+    assert shop.key not in lines[0]
+
+
+def test_one_request_takes_at_most_twelve_queries(shop: Shop, django_assert_max_num_queries: Any) -> None:
+    with django_assert_max_num_queries(12):  # BEGIN and COMMIT included, and the key's last use
+        assert shop.post().status_code == 200
+
+
+def test_a_request_makes_two_hops_and_holds_no_connection_while_the_provider_works(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import connection
+
+    from tryon import pipeline, views
+
+    hops: list[Any] = []
+    while_waiting: list[Any] = []
+    original = pipeline.sync_to_async
+    generate = FakeProvider.generate_image
+
+    def counting(function: Any, **kwargs: Any) -> Any:
+        hops.append(function)
+        return original(function, **kwargs)
+
+    async def look(self: FakeProvider, request: Any) -> Any:
+        while_waiting.append(connection.connection)
+        return await generate(self, request)
+
+    monkeypatch.setattr(pipeline, "sync_to_async", counting)
+    monkeypatch.setattr(views, "sync_to_async", counting)
+    monkeypatch.setattr(FakeProvider, "generate_image", look)
+    assert shop.post().status_code == 200
+    assert len(hops) == 2
+    assert while_waiting == [None]
+
+
+@pytest.mark.one_database
+def test_the_throttle_answers_429_with_all_its_headers(shop: Shop, tryon: Callable[..., None]) -> None:
+    tryon(THROTTLE_RPM=2)
+    first, second, third = shop.post(), shop.post(), shop.post()
+    assert [first.status_code, second.status_code] == [200, 200]
+    assert first.headers["RateLimit-Policy"] == '"default";q=2;w=60'
+    assert first.headers["RateLimit"].startswith('"default";r=1;t=')
+    assert first.headers["X-RateLimit-Remaining"] == "1"
+    assert (third.status_code, third.json()["code"]) == (429, "throttled")
+    assert 1 <= int(third.headers["Retry-After"]) <= 60
+    assert third.headers["RateLimit"].startswith('"default";r=0;t=')
+    assert {"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"} <= set(third.headers)
+    assert shop.balance() == 1
+
+
+@pytest.mark.one_database
+def test_wrong_keys_are_throttled_by_address(shop: Shop, tryon: Callable[..., None]) -> None:
+    tryon(THROTTLE_RPM=2)
+    wrong = shop.body | {"api_key": "tryon_wrong"}
+    assert [shop.post(wrong).status_code for _ in range(3)] == [401, 401, 429]
+    assert shop.post().status_code == 200, "another's wrong keys do not lock the user out"
+
+
+@pytest.mark.one_database
+def test_every_response_carries_a_request_id(shop: Shop) -> None:
+    harmless = shop.post(headers={"X-Request-ID": "mine.1"})
+    assert harmless.headers["X-Request-ID"] == "mine.1"
+    assert TryOn.objects.get().request_id == "mine.1"
+    for path in ("/", "/health", "/nowhere", URL):
+        assert len(Client().get(path, headers={"X-Request-ID": "bad\x01id"}).headers["X-Request-ID"]) == 32
+
+
+@pytest.mark.one_database
+def test_the_browsable_api_shows_a_form_and_the_pictures_address(shop: Shop) -> None:
+    client = Client()
+    page = client.get(URL, headers={"Accept": "text/html"}).content.decode()
+    for name in ("user_id", "api_key", "catalog_id", "user_image_url", "catalog_image_url"):
+        assert f'name="{name}"' in page
+    after = client.post(URL, shop.body, headers={"Accept": "text/html"})
+    assert after.status_code == 200
+    assert TryOn.objects.get().image.name in after.content.decode()
+    assert shop.key not in after.content.decode()
+
+
+@pytest.mark.one_database
+def test_it_works_in_a_host_with_atomic_requests(shop: Shop, settings: Settings) -> None:
+    from django.db import connection
+
+    settings_dict = connection.settings_dict
+    settings_dict["ATOMIC_REQUESTS"] = True
+    try:
+        assert shop.post().status_code == 200
+    finally:
+        settings_dict["ATOMIC_REQUESTS"] = False
