@@ -30,6 +30,7 @@ __all__ = [
     "TimeoutException",
     "guarded_client",
     "is_public_address",
+    "vendor_client",
 ]
 
 AsyncClient = httpx.AsyncClient
@@ -130,6 +131,20 @@ def _embedded(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]
         yield ipaddress.IPv4Address(bytes(byte ^ 0xFF for byte in packed[12:]))
     if packed[8:12] in _ISATAP:
         yield ipaddress.IPv4Address(packed[12:])
+
+
+def vendor_client(*, timeout: float = 600.0) -> AsyncClient:
+    """A client for a vendor's API, at an address the operator chose. ``timeout`` is in seconds of silence.
+
+    Any number of requests may wait for their pictures at the same time. Redirects are not followed, so that photos
+    and keys go where they were meant to go.
+    """
+    return httpx.AsyncClient(
+        verify=_tls(),
+        timeout=httpx.Timeout(timeout, connect=10.0),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        follow_redirects=False,
+    )
 
 
 def guarded_client(

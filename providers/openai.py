@@ -68,7 +68,7 @@ class OpenAIProvider(AIProvider):
     person's photo; "png", because nothing is lost in it.
 
     ``base_url`` points to a compatible server. ``organization`` and ``project`` are ids of OpenAI's own, for keys that
-    belong to several. Nothing is read from the environment but the proxies.
+    belong to several. The SDK's environment variables for these and for the key do not count.
     """
 
     name: ClassVar[str] = "OpenAI"
@@ -87,7 +87,7 @@ class OpenAIProvider(AIProvider):
         project: str = "",
     ) -> None:
         super().__init__(alias)
-        self._api_key = Secret(Secret(api_key).reveal().strip())
+        self._api_key = Secret(str(Secret(api_key).reveal()).strip())
         if not _fits_a_header(self._api_key.reveal()):
             raise bad_option(
                 alias, "api_key", self._api_key, "It has a space, a line break or a letter that no key has."

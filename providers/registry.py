@@ -74,7 +74,11 @@ class ProviderRegistry:
                     f"{cls.__name__} accepts: {', '.join(parameters) or 'no options'}."
                 )
         for option, parameter in parameters.items():
-            if parameter.default is parameter.empty and option not in options:
+            required = parameter.default is parameter.empty and parameter.kind not in (
+                parameter.VAR_POSITIONAL,
+                parameter.VAR_KEYWORD,
+            )
+            if required and option not in options:
                 raise InvalidProviderError(
                     f'{where}["OPTIONS"] has no {option!r}, which {cls.__name__} needs. Add it.'
                 )

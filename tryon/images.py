@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -81,7 +81,7 @@ def normalise(data: bytes, *, field: str) -> Photo:
         )
     except (NotAnImage, ImageTooLarge) as error:
         raise type(error)(f"{field}: {error}", field=field) from None
-    except (OSError, ValueError, SyntaxError, EOFError, ImageCms.PyCMSError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise UnusableImage(
             f"{field}: the image is damaged. Save it again as JPEG or PNG and retry.", field=field
         ) from error
@@ -90,11 +90,8 @@ def normalise(data: bytes, *, field: str) -> Photo:
 def _open(data: bytes) -> Image.Image:
     """Parse the header; no pixel is decoded. The type is what the bytes are, not what somebody calls them."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns at its own pixel limit; ours is checked below, before any decoding.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=list(FORMATS))
-    except Image.DecompressionBombError:
+        image = Image.open(io.BytesIO(data), formats=list(FORMATS))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLarge(_too_many_pixels("far more")) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):
         raise NotAnImage("not an image of a known type. Send a JPEG, PNG or WebP.") from None
@@ -149,12 +146,11 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         image = image.point(lambda value: value / 256).convert("L").convert("RGB")
         profile = None
     if profile and not _is_srgb(image):
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(
-            image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), target, outputMode="RGB"
-        )
-        if converted is not None:
-            image = converted
+        # A profile that cannot be read is ignored, as browsers do.
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            image = converted or image
     rgb = image.convert("RGB")
     rgb.info.clear()
     return rgb

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection
 from typing import Any
 
+import httpcore
 import pytest
 
 from providers import http
@@ -155,7 +156,7 @@ class Network:
         self.dead: set[str] = set()
         self._names = names
         monkeypatch.setattr(socket, "getaddrinfo", self._getaddrinfo)
-        monkeypatch.setattr(http.httpcore.AnyIOBackend, "connect_tcp", self._connect)
+        monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", self._connect)
 
     def _getaddrinfo(self, host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
         self.asked.append(host)
@@ -170,7 +171,7 @@ class Network:
     async def _connect(self, host: str, port: int, **kwargs: Any) -> Any:
         self.dialled.append((host, port))
         if host in self.dead:
-            raise http.httpcore.ConnectError("refused")
+            raise httpcore.ConnectError("refused")
         raise ArrivedError
 
 
@@ -399,6 +400,19 @@ def test_silent_server_times_out() -> None:
 
     with VendorServer(Answer(end="hang")) as server, pytest.raises(http.TimeoutException):
         asyncio.run(main(server.port))
+
+
+def test_vendor_client_lets_all_wait_and_follows_nothing() -> None:
+    many = 130
+
+    async def main(url: str) -> list[http.Response]:
+        async with http.vendor_client() as client:
+            return await asyncio.gather(*(client.get(url) for _ in range(many)))
+
+    with VendorServer(Answer(status=302, headers={"location": "http://127.0.0.1:1/"}), together=many) as server:
+        responses = asyncio.run(main(server.base_url))
+
+    assert [response.status_code for response in responses] == [302] * many
 
 
 def test_works_with_httpx2_as_well() -> None:

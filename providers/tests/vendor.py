@@ -39,17 +39,17 @@ class Call:
 
     @property
     def parts(self) -> list[Part]:
-        message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(
+        message: Any = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(
             b"content-type: " + self.headers["content-type"].encode() + b"\r\n\r\n" + self.body
         )
         return [
             Part(
-                name=str(part.get_param("name", header="content-disposition")),
-                data=part.get_payload(decode=True),  # type: ignore[arg-type]
+                name=part.get_param("name", header="content-disposition"),
+                data=part.get_payload(decode=True),
                 filename=part.get_filename(),
                 content_type=part.get_content_type(),
             )
-            for part in message.iter_parts()  # type: ignore[attr-defined]
+            for part in message.iter_parts()
         ]
 
 

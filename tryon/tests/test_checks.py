@@ -1,0 +1,145 @@
+"""System checks: each fault has an id, and each id a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from pytest_django import Settings
+
+from tryon import checks
+
+
+def ids(messages: list[Any]) -> list[str]:
+    for message in messages:
+        assert message.hint, f"{message.id} tells no fix"
+    return [message.id for message in messages]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {"PROVIDR": "local"},
+        {"PRICE": "1"},
+        {"PRICE": True},
+        {"PROVIDERS": []},
+        {"DEADLINE": None},
+        {"FETCH_ALLOWED_HOSTS": "localhost"},
+    ],
+)
+def test_e001_a_wrong_key_or_type(settings: Settings, value: Any) -> None:
+    settings.TRYON = value
+    assert ids(checks.check_settings(None)) == ["tryon.E001"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "says"),
+    [
+        ({"PROVIDER": "nobody"}, "no provider 'nobody'"),
+        ({"PROVIDERS": {"fake": {"BACKEND": "no.such.Class"}}}, "cannot be imported"),
+        ({"PROVIDERS": {"fake": {"BACKEND": "tryon.models.TryOn"}}}, "not a subclass"),
+        (
+            {"PROVIDERS": {"fake": {"BACKEND": "providers.fake.FakeProvider", "OPTIONS": {"dely": 1}}}},
+            "unknown option 'dely'",
+        ),
+    ],
+)
+def test_e002_a_provider_that_cannot_be_used(tryon: Callable[..., None], provider: Any, says: str) -> None:
+    tryon(**{"PROVIDER": "fake", **provider})
+    messages = checks.check_providers(None)
+    assert ids(messages) == ["tryon.E002"]
+    assert says in messages[0].msg
+
+
+def test_e002_a_missing_key_is_named(tryon: Callable[..., None]) -> None:
+    tryon(PROVIDER="openai", PROVIDERS={"openai": {"BACKEND": "providers.openai.OpenAIProvider"}})
+    messages = checks.check_providers(None)
+    assert ids(messages) == ["tryon.E002"]
+    assert "api_key" in messages[0].msg
+    assert "OPENAI_API_KEY" in str(messages[0].hint)
+
+
+def test_providers_that_are_not_in_use_need_no_key(tryon: Callable[..., None]) -> None:
+    tryon(
+        PROVIDER="fake",
+        PROVIDERS={
+            "fake": {"BACKEND": "providers.fake.FakeProvider"},
+            "openai": {"BACKEND": "providers.openai.OpenAIProvider"},
+        },
+    )
+    assert checks.check_providers(None) == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"),
+    [
+        ("django.core.cache.backends.db.DatabaseCache", ["tryon.E003"]),
+        ("django.core.cache.backends.filebased.FileBasedCache", ["tryon.E003"]),
+        ("django.core.cache.backends.dummy.DummyCache", ["tryon.E003"]),
+        ("django.core.cache.backends.locmem.LocMemCache", ["tryon.W001"]),
+        ("django.core.cache.backends.redis.RedisCache", []),
+    ],
+)
+def test_e003_and_w001_a_cache_that_cannot_count(
+    settings: Settings, tryon: Callable[..., None], backend: str, expected: list[str]
+) -> None:
+    tryon(THROTTLE_RPM=10)
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1"}}
+    settings.DEBUG = False
+    assert ids(checks.check_throttle(None)) == expected
+    tryon(THROTTLE_RPM=0)
+    assert checks.check_throttle(None) == []
+
+
+class AsyncAuthentication:
+    async def authenticate(self, request: Any) -> None:
+        return None
+
+
+@pytest.mark.parametrize("path", ["tryon.tests.test_checks.AsyncAuthentication", "no.such.Class"])
+def test_e004_an_authentication_class_that_cannot_be_used(tryon: Callable[..., None], path: str) -> None:
+    tryon(AUTHENTICATION_CLASSES=[path])
+    assert ids(checks.check_settings(None)) == ["tryon.E004"]
+
+
+def test_e005_a_lease_shorter_than_the_deadline(tryon: Callable[..., None]) -> None:
+    tryon(DEADLINE=100, LEASE=100)
+    assert ids(checks.check_settings(None)) == ["tryon.E005"]
+
+
+@pytest.mark.parametrize("change", [{"CREDITS_BACKEND": "no.such.Class"}, {"STORAGE": "nowhere"}])
+def test_e006_credits_or_storage_that_cannot_be_used(tryon: Callable[..., None], change: Any) -> None:
+    tryon(**change)
+    assert ids(checks.check_settings(None)) == ["tryon.E006"]
+
+
+def test_w002_and_w003_database_options(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import connections
+
+    class Connection:
+        vendor = "sqlite"
+        settings_dict = {"OPTIONS": {}, "CONN_MAX_AGE": 60}
+
+    monkeypatch.setattr(checks, "connections", {"default": Connection})
+    assert ids(checks.check_database(None, ["default"])) == ["tryon.W002", "tryon.W003"]
+    monkeypatch.setattr(checks, "connections", connections)
+    assert checks.check_database(None, ["default"]) == []
+
+
+def test_w004_hosts_that_are_open_in_production(settings: Settings, tryon: Callable[..., None]) -> None:
+    tryon(FETCH_ALLOWED_HOSTS=["localhost:8001"])
+    assert ids(checks.check_settings(None)) == ["tryon.W004"]
+    settings.DEBUG = True
+    assert checks.check_settings(None) == []
+
+
+def test_the_checks_are_wired_to_manage_py(tryon: Callable[..., None]) -> None:
+    assert not [message for message in run_checks() if str(message.id).startswith("tryon.")]
+    tryon(PROVIDR="local")
+    with pytest.raises(SystemCheckError, match=r"tryon\.E001"):
+        call_command("check")

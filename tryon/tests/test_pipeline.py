@@ -1,0 +1,225 @@
+"""The flow of one run: whoever goes away, and whenever, nothing is lost and nothing is charged twice."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import DatabaseError
+from django.utils import timezone
+
+from providers.fake import FakeProvider
+from tryon import pipeline
+from tryon.exceptions import InsufficientCredits
+from tryon.models import TryOn
+from tryon.pipeline import Order
+
+from .shop import Shop, jpeg
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def order(shop: Shop | None, **changes: Any) -> Order:
+    return Order(**{"user": shop and shop.user, "person": jpeg(), "garment": jpeg(color="navy"), **changes})
+
+
+def run(prepare: Callable[[], Order]) -> TryOn:
+    return asyncio.run(pipeline.execute(prepare, lambda tryon: tryon))
+
+
+def test_the_operators_own_run_is_free(shop: Shop) -> None:
+    tryon = run(lambda: order(None))
+    assert (tryon.status, tryon.credits, tryon.user) == ("succeeded", 0, None)
+    assert tryon.image.name.startswith("anonymous_none_")
+
+
+def test_the_prompt_of_the_settings_is_used_word_for_word(shop: Shop, fake: Callable[..., FakeProvider]) -> None:
+    provider = fake()
+    run(lambda: order(shop))
+    run(lambda: order(shop, prompt="in the rain"))
+    assert provider.calls[0].prompt == (
+        "take the person from the first reference image and the garment and the setting from the second image, "
+        "virtual try on should match the model's body. catalogue shoot. 4k. photorealistic. new shot and visual. "
+        "three quarter angle shot"
+    )
+    assert provider.calls[1].prompt == "in the rain"
+
+
+def test_a_vendor_learns_a_pseudonym_and_no_name(shop: Shop, fake: Callable[..., FakeProvider]) -> None:
+    provider = fake()
+    run(lambda: order(shop))
+    run(lambda: order(shop))
+    first, second = (call.end_user for call in provider.calls)
+    assert first == second
+    assert len(first) == 32
+    assert "ada" not in first
+
+
+def test_hostile_ids_make_harmless_file_names(shop: Shop, media: Path) -> None:
+    tryon = run(lambda: order(shop, catalog_id="../../etc/passwd\n\0<script>é" + "x" * 100))
+    assert [path.name for path in media.rglob("*")] == [tryon.image.name]
+    assert tryon.image.name.startswith("ada_etc-passwd-script-xxx")
+    assert len(tryon.image.name) < 150
+
+
+async def _cancelled_while(prepare: Callable[[], Order], moment: threading.Event) -> None:
+    """Cancel a run as soon as ``moment`` has come, as a client that hangs up does."""
+    task = asyncio.create_task(pipeline.execute(prepare, lambda tryon: tryon))
+    await asyncio.to_thread(moment.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    # Under load a clean-up may still be under way in its own task.
+    while pipeline._detached:
+        await asyncio.sleep(0)
+
+
+def _assert_nothing_happened(shop: Shop, media: Path) -> None:
+    assert shop.balance() == 3
+    assert not TryOn.objects.exclude(status="cancelled").exists()
+    assert not media.exists() or not list(media.iterdir())
+
+
+def test_cancelled_while_the_provider_works_costs_nothing(
+    shop: Shop, fake: Callable[..., FakeProvider], media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = fake(delay=60)
+    asked = threading.Event()
+    generate = FakeProvider.generate_image
+
+    async def tell(self: FakeProvider, request: Any) -> Any:
+        asked.set()
+        return await generate(self, request)
+
+    monkeypatch.setattr(FakeProvider, "generate_image", tell)
+    asyncio.run(_cancelled_while(lambda: order(shop), asked))
+    assert len(provider.calls) == 1
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
+    assert TryOn.objects.get().error_code == "cancelled"
+    _assert_nothing_happened(shop, media)
+
+
+def test_cancelled_during_the_entering_hop_leaves_no_hold(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread goes on and commits after its caller is gone; it must then clean up itself."""
+    entering, gone = threading.Event(), threading.Event()
+    give_up = pipeline._Run.give_up
+
+    def prepare() -> Order:
+        entering.set()
+        assert gone.wait(10)
+        return order(shop)
+
+    def tell(self: Any, *args: Any) -> None:
+        give_up(self, *args)
+        gone.set()
+
+    monkeypatch.setattr(pipeline._Run, "give_up", tell)
+    asyncio.run(_cancelled_while(prepare, entering))
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
+    _assert_nothing_happened(shop, media)
+
+
+def test_cancelled_during_the_leaving_hop_is_either_charged_with_a_picture_or_neither(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the clean-up wins the race: the leaving thread finds the run cancelled and takes its file away."""
+    saved, gone = threading.Event(), threading.Event()
+    succeed, give_up = pipeline.succeed, pipeline._Run.give_up
+
+    def wait(*args: Any, **kwargs: Any) -> None:
+        saved.set()
+        assert gone.wait(10)
+        succeed(*args, **kwargs)
+
+    def tell(self: Any, *args: Any) -> None:
+        give_up(self, *args)
+        gone.set()
+
+    monkeypatch.setattr(pipeline, "succeed", wait)
+    monkeypatch.setattr(pipeline._Run, "give_up", tell)
+    asyncio.run(_cancelled_while(lambda: order(shop), saved))
+    _assert_nothing_happened(shop, media)
+
+
+def test_a_charge_that_fails_takes_the_file_away_again(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tryon.credits import LedgerCredits
+
+    def refuse(*args: Any) -> None:
+        raise DatabaseError("no charge today")
+
+    monkeypatch.setattr(LedgerCredits, "capture", refuse)
+    with pytest.raises(DatabaseError):
+        run(lambda: order(shop))
+    assert TryOn.objects.get().status == "failed"
+    assert shop.balance() == 3
+    assert list(media.iterdir()) == []
+
+
+def test_a_storage_that_fails_costs_nothing(shop: Shop, media: Path) -> None:
+    media.parent.mkdir(exist_ok=True)
+    media.write_text("a file where the folder should be")
+    with pytest.raises(FileExistsError):
+        run(lambda: order(shop))
+    assert shop.balance() == 3
+    assert TryOn.objects.get().status == "failed"
+
+
+def test_a_refused_hold_leaves_no_run(shop: Shop, tryon: Callable[..., None]) -> None:
+    tryon(PRICE=4)
+    with pytest.raises(InsufficientCredits):
+        run(lambda: order(shop))
+    assert not TryOn.objects.exists()
+    assert shop.ledger() == [("grant", 3)]
+
+
+def test_both_photos_are_fetched_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = asyncio.Barrier(2)
+
+    async def fetch(url: str, *, field: str) -> bytes:
+        await asyncio.wait_for(both.wait(), 10)
+        return jpeg()
+
+    monkeypatch.setattr(pipeline, "fetch", fetch)
+    assert run(lambda: order(shop, person="http://a/", garment="http://b/")).status == "succeeded"
+
+
+def _dead_run(shop: Shop) -> TryOn:
+    """What a process leaves behind that is killed while it waits for the provider."""
+    tryon = pipeline.admit(TryOn().pk, order(shop), pipeline.choose_provider())
+    TryOn.objects.filter(pk=tryon.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    return tryon
+
+
+def test_recover_ends_dead_runs_once_and_takes_their_files_away(shop: Shop, media: Path) -> None:
+    dead = _dead_run(shop)
+    media.mkdir(parents=True)
+    (media / f"{pipeline.file_stem(dead)}.png").write_bytes(b"stored, never charged")
+    alive = pipeline.admit(TryOn().pk, order(shop), pipeline.choose_provider())
+    assert shop.balance() == 1
+
+    assert [tryon.pk for tryon in pipeline.recover()] == [dead.pk]
+    assert pipeline.recover() == []
+
+    assert shop.balance() == 2
+    dead.refresh_from_db()
+    alive.refresh_from_db()
+    assert (dead.status, dead.error_code, alive.status) == ("failed", "abandoned", "running")
+    assert list(media.iterdir()) == []
+
+
+def test_recover_keeps_the_ledger_of_a_user_who_is_gone(shop: Shop) -> None:
+    from tryon.models import CreditAccount
+
+    _dead_run(shop)
+    shop.user.delete()
+    assert len(pipeline.recover()) == 1
+    assert CreditAccount.objects.get().balance == 3

@@ -1,0 +1,179 @@
+"""The project around the app: its settings, its documents, the direction of its imports."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.test import Client
+
+from tryon.conf import known_settings
+
+ROOT = Path(settings.BASE_DIR)
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, with nothing in the environment but what is given."""
+    keep = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**keep, "READ_DOT_ENV": "0", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+PRODUCTION = {
+    "DJANGO_SETTINGS_MODULE": "settings.production",
+    "SECRET_KEY": "k" * 25 + "0123456789" * 4,
+    "ALLOWED_HOSTS": "tryon.example.com",
+    "OPENAI_API_KEY": "sk-test",
+    "REDIS_URL": "redis://127.0.0.1:6379",
+}
+
+
+def test_imports_point_one_way() -> None:
+    """sakura_inference -> tryon -> providers; settings are for Django alone."""
+    forbidden = {
+        "providers": ("tryon", "sakura_inference", "settings", "django.db", "django.conf"),
+        "tryon": ("sakura_inference", "settings"),
+    }
+    for package, others in forbidden.items():
+        for path in (ROOT / package).rglob("*.py"):
+            if {"tests", "benchmarks"} & set(path.parts):
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    names = [node.module or ""]
+                for name in names:
+                    assert not any(name == other or name.startswith(f"{other}.") for other in others), (path, name)
+
+
+def test_starting_the_app_imports_no_vendors_sdk() -> None:
+    code = (
+        "import django, sys; django.setup();"
+        "from django.urls import resolve; resolve('/health');"
+        "print([m for m in ('openai', 'google.genai', 'aiohttp', 'cv2', 'numpy', 'storages') if m in sys.modules])"
+    )
+    result = python("-c", code, DJANGO_SETTINGS_MODULE="settings.test")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_production_is_clean_under_check_deploy() -> None:
+    result = python("manage.py", "check", "--deploy", "--fail-level", "WARNING", **PRODUCTION)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY is missing"),
+        ({"SECRET_KEY": "development-only-and-refused-in-production"}, "SECRET_KEY is missing, a default"),
+        ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS"),
+        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
+        ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
+    ],
+)
+def test_production_refuses_an_unsafe_start_and_names_the_variable(change: dict[str, str], says: str) -> None:
+    result = python("manage.py", "check", **PRODUCTION | change)
+    assert result.returncode != 0
+    assert says in result.stderr
+
+
+def test_defaults_of_the_environment_are_the_old_ones() -> None:
+    code = (
+        "from settings import base as s;"
+        "print(s.TRYON['PROVIDER'], s.TRYON['SERVICE_NAME'], s.TRYON['THROTTLE_RPM'], s.TRYON['PORT'],"
+        " s.GOOGLE_LOCATION, s.LOG_LEVEL)"
+    )
+    expected = "openai sakura-rasa-inference 10 8001 us-central1 INFO"
+    assert python("-c", code).stdout.strip() == expected
+
+
+def test_no_migration_is_missing() -> None:
+    result = python("manage.py", "makemigrations", "--check", "--dry-run", DJANGO_SETTINGS_MODULE="settings.test")
+    assert result.returncode == 0, result.stdout
+
+
+def test_the_readme_documents_every_setting_and_every_check() -> None:
+    readme = (ROOT / "README.md").read_text()
+    missing = [name for name in known_settings() if f"`{name}`" not in readme]
+    assert missing == []
+    for line in (ROOT / "tryon" / "checks.py").read_text().splitlines():
+        if line.startswith(("E00", "W00")):
+            assert f"tryon.{line[:4]}" in readme
+
+
+def test_the_example_environment_names_every_variable_the_settings_read() -> None:
+    example = (ROOT / ".env.example").read_text()
+    for path in (ROOT / "settings").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("env."):
+                name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+                if isinstance(name, str) and name != "READ_DOT_ENV":
+                    assert f"{name}=" in example, name
+
+
+def test_the_package_holds_the_two_packages_and_stays_lean() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["packages"]["find"]["include"] == ["tryon*", "providers*"]
+    heavy = ("openai", "google", "numpy", "opencv", "storages", "psycopg", "redis", "uvicorn", "spectacular")
+    assert not [name for name in project["project"]["dependencies"] if any(word in name for word in heavy)]
+
+
+def test_docs_are_served_without_anything_from_elsewhere(client: Client) -> None:
+    for path in ("/docs", "/redoc"):
+        page = client.get(path).content.decode()
+        assert "http://" not in page
+        assert "https://" not in page
+
+
+def test_the_schema_is_valid_and_names_the_route(tmp_path: Path) -> None:
+    target = tmp_path / "schema.yml"
+    call_command("spectacular", "--validate", "--fail-on-warn", f"--file={target}")
+    assert "/api/v1/create-image" in target.read_text()
+
+
+def test_service_information_and_liveness(client: Client) -> None:
+    assert client.get("/").json()["service"] == "sakura-rasa-inference"
+    assert client.get("/health").json() == {"status": "ok", "service": "sakura-rasa-inference"}
+
+
+@pytest.mark.django_db
+def test_readiness_looks_at_each_part(client: Client) -> None:
+    answer = client.get("/health/ready")
+    assert answer.status_code == 200, answer.json()
+    assert {name: check["ok"] for name, check in answer.json()["checks"].items()} == {
+        "database": True,
+        "cache": True,
+        "storage": True,
+        "provider": True,
+    }
+
+
+@pytest.mark.django_db
+@pytest.mark.one_database
+def test_readiness_is_503_and_tells_no_secret_when_a_part_is_down(client: Client, settings: object) -> None:
+    settings.CACHES = {  # type: ignore[attr-defined]
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": "redis://user:hunter2@127.0.0.1:1",
+        }
+    }
+    answer = client.get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "not ready"
+    assert answer.json()["checks"]["cache"]["ok"] is False
+    assert answer.json()["checks"]["database"]["ok"] is True
+    assert "hunter2" not in answer.content.decode()
