@@ -8,7 +8,21 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 try:
+    from drf_spectacular.extensions import OpenApiAuthenticationExtension
     from drf_spectacular.utils import extend_schema
+
+    class ApiKeyScheme(OpenApiAuthenticationExtension):
+        """Tells the schema how a key is sent. Registered by being defined."""
+
+        target_class = "tryon.authentication.ApiKeyAuthentication"
+        name = ["bearer", "header"]
+
+        def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:
+            return [
+                {"type": "http", "scheme": "bearer"},
+                {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            ]
+
 except ImportError:
 
     def extend_schema(**kwargs: Any) -> Callable[[F], F]:  # type: ignore[misc]

@@ -50,9 +50,7 @@ class Shop:
         return get_credits().balance(self.user)
 
     def ledger(self) -> list[tuple[str, int]]:
-        return list(
-            CreditEntry.objects.filter(account__user=self.user).order_by("pk").values_list("kind", "amount")
-        )
+        return list(CreditEntry.objects.filter(account__user=self.user).order_by("pk").values_list("kind", "amount"))
 
 
 @pytest.fixture

@@ -248,9 +248,7 @@ def test_a_provider_that_fails_costs_nothing(shop: Shop, fake: Callable[..., Fak
 
 
 @pytest.mark.one_database
-def test_a_run_ends_at_its_deadline(
-    shop: Shop, fake: Callable[..., FakeProvider], tryon: Callable[..., None]
-) -> None:
+def test_a_run_ends_at_its_deadline(shop: Shop, fake: Callable[..., FakeProvider], tryon: Callable[..., None]) -> None:
     fake(delay=60)
     tryon(DEADLINE=0.3)
     response = shop.post()
@@ -390,9 +388,7 @@ def test_a_receiver_that_fails_hurts_nobody_and_is_logged_by_name(
 
 
 @pytest.mark.one_database
-def test_a_run_writes_one_log_line_that_tells_no_secret_and_cannot_be_forged(
-    shop: Shop, settings: Settings
-) -> None:
+def test_a_run_writes_one_log_line_that_tells_no_secret_and_cannot_be_forged(shop: Shop, settings: Settings) -> None:
     log = Path(settings.LOGGING["handlers"]["file"]["filename"])
     before = log.read_text().count("\n") if log.exists() else 0
     shop.post(shop.body | {"catalog_id": 'x\n{"status": "forged"}'}, headers={"X-Request-ID": "r-2"})

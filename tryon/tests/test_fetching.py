@@ -1,0 +1,156 @@
+"""Strangers' URLs: what is fetched, what is refused, and what the client learns of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from tryon import fetching
+from tryon.exceptions import ImageTooLarge, ImageUnreachable
+
+
+def fetch(url: str) -> bytes:
+    async def once() -> bytes:
+        try:
+            return await fetching.fetch(url, field="user_image_url")
+        finally:
+            await fetching.close_client()
+
+    return asyncio.run(once())
+
+
+@pytest.fixture
+def server(httpserver: HTTPServer, tryon: Callable[..., None]) -> HTTPServer:
+    """A server that may be fetched."""
+    tryon(FETCH_ALLOWED_HOSTS=[f"{httpserver.host}:{httpserver.port}"], FETCH_TIMEOUT=5)
+    return httpserver
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    logger = logging.getLogger("tryon")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_the_body_comes_back_as_it_is(server: HTTPServer) -> None:
+    server.expect_request("/a.jpg").respond_with_data(b"\xff\xd8 bytes")
+    assert fetch(server.url_for("/a.jpg")) == b"\xff\xd8 bytes"
+    headers = server.log[0][0].headers
+    assert headers["Accept-Encoding"] == "identity"
+    assert "Cookie" not in headers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/a.jpg",
+        "http://localhost/a.jpg",
+        "http://[::1]/a.jpg",
+        "http://[::ffff:127.0.0.1]/a.jpg",
+        "http://2130706433/a.jpg",
+        "http://0x7f.1/a.jpg",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://100.100.100.200/",
+        "http://10.0.0.1/",
+        "http://user:password@example.com/",
+        "https://example.com:22/",
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1/",
+        "http://",
+        "http://[::1",
+        "http://a..b/",
+        "http://example.com:99999/",
+        "",
+    ],
+)
+def test_blocked_and_unreachable_sound_the_same(
+    url: str, tryon: Callable[..., None], log: pytest.LogCaptureFixture
+) -> None:
+    tryon(FETCH_ALLOWED_HOSTS=[])
+    with pytest.raises(ImageUnreachable) as caught:
+        fetch(url)
+    assert str(caught.value) == f"user_image_url: {ImageUnreachable.default_detail}"
+    assert caught.value.__cause__ is None
+    assert "Could not fetch user_image_url: " in log.text
+    assert "password" not in log.text
+
+
+def test_redirects_are_followed_three_times_and_each_is_checked(server: HTTPServer) -> None:
+    for step in range(5):
+        server.expect_request(f"/{step}").respond_with_data("", 302, {"Location": f"/{step + 1}"})
+    server.expect_request("/5").respond_with_data(b"here")
+    assert fetch(server.url_for("/2")) == b"here"
+    with pytest.raises(ImageUnreachable):
+        fetch(server.url_for("/1"))
+
+
+def test_an_allowed_host_does_not_open_another_by_redirect(server: HTTPServer, log: pytest.LogCaptureFixture) -> None:
+    server.expect_request("/evil").respond_with_data("", 302, {"Location": "http://169.254.169.254/"})
+    with pytest.raises(ImageUnreachable):
+        fetch(server.url_for("/evil"))
+    assert "BlockedAddress" in log.text
+
+
+def test_more_bytes_than_allowed_are_not_read(server: HTTPServer, tryon: Callable[..., None]) -> None:
+    sent = []
+
+    def endless(request: Request) -> Response:
+        def chunks() -> Iterator[bytes]:
+            for _ in range(1000):
+                sent.append(1)
+                yield b"x" * 100_000
+
+        return Response(chunks())
+
+    server.expect_request("/endless").respond_with_handler(endless)
+    tryon(
+        FETCH_ALLOWED_HOSTS=[f"{server.host}:{server.port}"],
+        MAX_IMAGE_BYTES=250_000,
+    )
+    with pytest.raises(ImageTooLarge, match="more than 250,000 bytes"):
+        fetch(server.url_for("/endless"))
+    assert len(sent) < 1000
+
+
+def test_a_slow_drip_ends_at_the_deadline(server: HTTPServer, tryon: Callable[..., None]) -> None:
+    import threading
+
+    enough = threading.Event()
+
+    def drip(request: Request) -> Response:
+        def chunks() -> Iterator[bytes]:
+            for _ in range(1000):
+                yield b"x"
+                if enough.wait(0.05):
+                    return
+
+        return Response(chunks())
+
+    server.expect_request("/drip").respond_with_handler(drip)
+    tryon(FETCH_ALLOWED_HOSTS=[f"{server.host}:{server.port}"], FETCH_TIMEOUT=0.3)
+    with pytest.raises(ImageUnreachable):
+        fetch(server.url_for("/drip"))
+    enough.set()
+
+
+@pytest.mark.parametrize(("status", "headers"), [(404, {}), (500, {}), (204, {}), (200, {"Content-Encoding": "gzip"})])
+def test_anything_but_a_plain_200_is_unreachable(server: HTTPServer, status: int, headers: Any) -> None:
+    server.expect_request("/a").respond_with_data(b"x", status, headers)
+    with pytest.raises(ImageUnreachable):
+        fetch(server.url_for("/a"))
+
+
+def test_proxies_of_the_environment_are_ignored(server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server.expect_request("/a").respond_with_data(b"direct")
+    assert fetch(server.url_for("/a")) == b"direct"
