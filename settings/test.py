@@ -1,6 +1,8 @@
 """Tests: the offline parts only, files and logs in a temporary folder."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from .base import *  # noqa: F403
 from .base import HANDLERS, LOGGING, TRYON, database
 
 TEST_DIR = Path(tempfile.mkdtemp(prefix="tryon-tests-"))
+atexit.register(shutil.rmtree, TEST_DIR, ignore_errors=True)
 
 SECRET_KEY = "only-for-tests"  # noqa: S105
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import cache
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -31,21 +30,20 @@ async def fetch(url: str, *, field: str) -> bytes:
     than allowed raise ``ImageTooLarge``.
     """
     try:
-        async with asyncio.timeout(conf.FETCH_TIMEOUT):
-            return await _follow(url, field=field)
+        # A client for each download, not one for all: a pool of httpcore 1.0.9 loses a place for good whenever a
+        # download is cancelled, and a hundred clients that hang up would stop all downloads.
+        async with (
+            asyncio.timeout(conf.FETCH_TIMEOUT),
+            http.guarded_client(allowed_hosts=conf.FETCH_ALLOWED_HOSTS, timeout=conf.FETCH_TIMEOUT) as client,
+        ):
+            return await _follow(client, url, field=field)
     except (FetchError, http.BlockedAddress, http.HTTPError, http.InvalidURL, OSError, TimeoutError) as error:
         # Only the host: paths and queries of signed URLs are secrets.
         logger.warning("Could not fetch %s: %s: %s", field, type(error).__name__, error, extra={"host": _host(url)})
         raise ImageUnreachable(f"{field}: {ImageUnreachable.default_detail}", field=field) from None
 
 
-async def close_client() -> None:
-    """Close the running event loop's client."""
-    await _client().aclose()
-
-
-async def _follow(url: str, *, field: str) -> bytes:
-    client = await _client().get()
+async def _follow(client: http.AsyncClient, url: str, *, field: str) -> bytes:
     for _ in range(MAX_REDIRECTS + 1):
         _check(url)
         async with client.stream("GET", url) as response:
@@ -87,13 +85,3 @@ def _host(url: str) -> str:
         return urlsplit(url).netloc.rpartition("@")[2][:255]
     except ValueError:
         return ""
-
-
-@cache
-def _clients(allowed_hosts: tuple[str, ...], timeout: float) -> http.PerLoop[http.AsyncClient]:
-    """One client an event loop; the settings it was made with are part of its key."""
-    return http.PerLoop(lambda: http.guarded_client(allowed_hosts=allowed_hosts, timeout=timeout))
-
-
-def _client() -> http.PerLoop[http.AsyncClient]:
-    return _clients(tuple(conf.FETCH_ALLOWED_HOSTS), conf.FETCH_TIMEOUT)

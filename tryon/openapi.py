@@ -11,7 +11,7 @@ try:
     from drf_spectacular.extensions import OpenApiAuthenticationExtension
     from drf_spectacular.utils import extend_schema
 
-    class ApiKeyScheme(OpenApiAuthenticationExtension):
+    class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
         """Tells the schema how a key is sent. Registered by being defined."""
 
         target_class = "tryon.authentication.ApiKeyAuthentication"
@@ -22,6 +22,10 @@ try:
                 {"type": "http", "scheme": "bearer"},
                 {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             ]
+
+        def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[str]]]:
+            # One of them, or the key in the body.
+            return [{"bearer": []}, {"header": []}, {}]
 
 except ImportError:
 

@@ -32,9 +32,9 @@ from providers.errors import InvalidProviderResponse, ProviderError
 from . import images
 from .conf import conf
 from .credits import get_credits
-from .dispatch import choose_provider, close_providers
+from .dispatch import choose_provider
 from .exceptions import DeadlineExceeded, GenerationFailed, ImageTooLarge, NotAnImage, TryOnError
-from .fetching import close_client, fetch
+from .fetching import fetch
 from .models import TryOn
 from .signals import tryon_failed, tryon_started, tryon_succeeded
 
@@ -82,9 +82,8 @@ async def execute(prepare: Callable[[], Order], present: Callable[[TryOn], T]) -
         await _uncancelled(run.give_up, TryOn.Status.CANCELLED, "cancelled", "The client went away.")
         raise
     except Exception as error:
-        code = error.code if isinstance(error, TryOnError) else TryOnError.code
-        cause = error.__cause__ or error
-        await _in_thread(run.give_up, TryOn.Status.FAILED, code, f"{type(cause).__name__}: {cause}")
+        if run.is_admitted:
+            await _in_thread(run.give_up, TryOn.Status.FAILED, *_explain(error))
         raise
 
 
@@ -110,6 +109,10 @@ class _Run:
         self._tryon: TryOn | None = None
         self._file = ""
         self._given_up: tuple[TryOn.Status, str, str] | None = None
+
+    @property
+    def is_admitted(self) -> bool:
+        return self._tryon is not None
 
     def enter(self, prepare: Callable[[], Order]) -> None:
         self.order = order = prepare()
@@ -191,8 +194,8 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
         # This process takes the run at once: it is never seen queued.
         status=TryOn.Status.RUNNING,
         credits=price,
-        provider=provider.alias,
-        model=provider.model,
+        provider=provider.alias[:50],
+        model=provider.model[:100],
         created_at=now,
         lease_until=now + timedelta(seconds=conf.LEASE),
     )
@@ -213,7 +216,7 @@ def succeed(tryon: TryOn, image: str, result: TryOnResult, info: images.ImageInf
             content_type=info.content_type,
             width=info.width,
             height=info.height,
-            model=result.model,
+            model=result.model[:100],
             provider_request_id=result.provider_id[:200],
             warnings=list(result.warnings),
             usage=dict(result.usage),
@@ -243,11 +246,20 @@ def recover(now: datetime | None = None) -> list[TryOn]:
     recovered = []
     for tryon in TryOn.objects.dead(now or timezone.now()).select_related("user"):
         if fail(tryon, TryOn.Status.FAILED, "abandoned", "The process that worked on it ended."):
-            storage = TryOn.image.field.storage
-            for extension in images.EXTENSIONS.values():
-                storage.delete(f"{file_stem(tryon)}.{extension}")
             recovered.append(tryon)
+            _delete_leftovers(tryon)
     return recovered
+
+
+def _delete_leftovers(tryon: TryOn) -> None:
+    """Delete what a dead process may have stored before it could charge for it."""
+    storage = TryOn.image.field.storage
+    for extension in images.EXTENSIONS.values():
+        name = f"{file_stem(tryon)}.{extension}"
+        try:
+            storage.delete(name)
+        except Exception:
+            logger.exception("Could not delete %s, which belongs to no run.", name)
 
 
 def announce(signal: Any, tryon: TryOn) -> None:
@@ -274,6 +286,16 @@ def announce(signal: Any, tryon: TryOn) -> None:
 
 
 # Names
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """The stable code of an error, and a text for the operator that fits any database and names no secret."""
+    if not isinstance(error, TryOnError):
+        # Anything may stand in the text of an error that nobody foresaw. The log has it.
+        return TryOnError.code, type(error).__name__
+    cause = error.__cause__ or error
+    text = f"{type(cause).__name__}: {cause}"
+    return error.code, text.encode(errors="replace").decode().replace("\0", "")[:1000]
 
 
 def client_name(user: User | None) -> str:
@@ -372,9 +394,3 @@ async def _uncancelled(function: Callable[P, Any], *args: P.args, **kwargs: P.kw
     _detached.add(task)
     task.add_done_callback(_detached.discard)
     await asyncio.shield(task)
-
-
-async def aclose() -> None:
-    """Close the HTTP clients of the running event loop."""
-    await close_providers()
-    await close_client()

@@ -44,20 +44,20 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
         write_only=True,
         max_length=200,
         style={"input_type": "password"},
-        help_text="Your key, unless it is sent as `Authorization: Bearer` or `X-API-Key`.",
+        help_text="Your key, unless it comes in a header, Authorization: Bearer or X-API-Key.",
     )
     catalog_id = serializers.CharField(max_length=200, help_text="Your id of the garment; echoed, never interpreted.")
     user_image_url = ImageURLField(help_text="Photo of the person: a public URL of a JPEG, PNG or WebP.")
     catalog_image_url = ImageURLField(help_text="Catalogue photo of the garment.")
     category = serializers.ChoiceField(
-        CATEGORIES, default="auto", help_text="What kind of garment it is; `auto` looks at the photo."
+        CATEGORIES, default="auto", help_text="What kind of garment it is; auto looks at the photo."
     )
 
 
 class ResultSerializer(serializers.ModelSerializer[TryOn]):
     """The answer to a try-on that worked."""
 
-    status = serializers.SerializerMethodField(help_text="Always `success`.")
+    status = serializers.SerializerMethodField(help_text="Always success.")
     image_url = serializers.SerializerMethodField(help_text="Where the picture is.")
 
     latency_ms = serializers.IntegerField(help_text="Milliseconds from request to picture.")

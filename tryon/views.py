@@ -45,11 +45,10 @@ logger = logging.getLogger("tryon.views")
 
 
 class CreateImageView(APIView):
-    """Put a garment on a person: give two photos, get the picture.
+    """Put a garment on a person: give two photos, get the picture."""
 
-    A thin async view: DRF's authentication, throttling, parsing and validation run in the first of two thread
-    hops, the response is made in the second, and between them nothing but the event loop waits.
-    """
+    # DRF has no async views. This is a thin one: authentication, throttling, parsing and validation run in the
+    # first of two thread hops, the response is made in the second, and between them only the event loop waits.
 
     throttle_classes = [TryOnThrottle]
     permission_classes = []
@@ -86,6 +85,8 @@ class CreateImageView(APIView):
             return await sync_to_async(self.respond_to)(error)
 
     @extend_schema(
+        operation_id="create_image",
+        tags=["try-on"],
         summary="Create a try-on picture",
         description="Give a photo of a person and a catalogue photo of a garment; get the person wearing it. "
         "One picture costs one price in credits; whatever fails costs nothing.",
@@ -213,7 +214,7 @@ def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
     request = context["request"]._request
     logger.error("Unexpected error in %s", request.path, exc_info=error)
     got_request_exception.send(sender=CreateImageView, request=request)
-    return _try_on_error(TryOnError("Something went wrong on our side. Nothing was charged."))
+    return _try_on_error(TryOnError("Something went wrong on our side."))
 
 
 async def service_information(request: HttpRequest) -> JsonResponse:

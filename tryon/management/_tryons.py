@@ -10,6 +10,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from .. import pipeline
+from ..dispatch import close_providers
 from ..models import TryOn
 
 
@@ -24,7 +25,7 @@ async def make_tryon(order: pipeline.Order, *, progress: TextIO | None) -> TryOn
         try:
             return await pipeline.execute(lambda: order, lambda tryon: tryon)
         finally:
-            await pipeline.aclose()
+            await close_providers()
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Shop:
     key: str
     body: dict[str, str]
 
-    def post(self, body: dict[str, Any] | None = None, **options: Any) -> Any:
+    def post(self, body: dict[str, Any] | str | None = None, **options: Any) -> Any:
         """POST to create-image as the shopper does."""
         options.setdefault("content_type", "application/json")
         return Client(raise_request_exception=False).post(URL, self.body if body is None else body, **options)
@@ -84,12 +84,12 @@ def media(settings: Settings, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def photos(httpserver: HTTPServer, tryon: Callable[..., None]) -> Iterator[HTTPServer]:
+def photos(httpserver: HTTPServer, tryon: Callable[..., None]) -> HTTPServer:
     """A web server with /person.jpg and /garment.jpg, which may be fetched."""
     httpserver.expect_request("/person.jpg").respond_with_data(jpeg(color="peru"), content_type="image/jpeg")
     httpserver.expect_request("/garment.jpg").respond_with_data(jpeg(color="navy"), content_type="image/jpeg")
     tryon(FETCH_ALLOWED_HOSTS=[f"{httpserver.host}:{httpserver.port}"])
-    yield httpserver
+    return httpserver
 
 
 @pytest.fixture

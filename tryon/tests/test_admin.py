@@ -48,9 +48,8 @@ def test_a_runs_page_shows_its_picture(shop: Shop, operator: Client) -> None:
 def test_money_and_runs_cannot_be_edited(shop: Shop, operator: Client, model: str) -> None:
     shop.post()
     assert operator.get(reverse(f"admin:tryon_{model}_add")).status_code == 403
-    row = {"creditaccount": CreditAccount, "tryon": TryOn}.get(model, CreditAccount).objects.first()
-    assert row is not None
-    if model in ("creditaccount", "tryon"):
+    rows: dict[str, Any] = {"creditaccount": CreditAccount.objects.get(), "tryon": TryOn.objects.get()}
+    if row := rows.get(model):
         page = reverse(f"admin:tryon_{model}_change", args=[row.pk])
         assert operator.post(page, {"balance": 99}).status_code == 403
         assert operator.post(reverse(f"admin:tryon_{model}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403

@@ -16,13 +16,7 @@ from tryon.exceptions import ImageTooLarge, ImageUnreachable
 
 
 def fetch(url: str) -> bytes:
-    async def once() -> bytes:
-        try:
-            return await fetching.fetch(url, field="user_image_url")
-        finally:
-            await fetching.close_client()
-
-    return asyncio.run(once())
+    return asyncio.run(fetching.fetch(url, field="user_image_url"))
 
 
 @pytest.fixture
@@ -154,3 +148,20 @@ def test_proxies_of_the_environment_are_ignored(server: HTTPServer, monkeypatch:
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     server.expect_request("/a").respond_with_data(b"direct")
     assert fetch(server.url_for("/a")) == b"direct"
+
+
+def test_a_hundred_clients_that_hang_up_do_not_stop_the_downloads(server: HTTPServer) -> None:
+    server.expect_request("/a").respond_with_data(b"x" * 200_000)
+    url = server.url_for("/a")
+
+    async def hang_up() -> None:
+        for attempt in range(120):
+            task = asyncio.create_task(fetching.fetch(url, field="f"))
+            # At another step of the download each time: resolving, connecting, asking, reading.
+            for _ in range(attempt % 40):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert len(await fetching.fetch(url, field="f")) == 200_000
+
+    asyncio.run(hang_up())

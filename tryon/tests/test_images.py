@@ -176,7 +176,7 @@ def test_the_first_frame_of_an_animation_is_used() -> None:
     ids=["empty", "svg", "gif", "bmp", "tiff", "header", "cut", "cut png", "cut cmyk", "small"],
 )
 def test_what_cannot_be_used_is_refused_by_the_fields_name(data: bytes, error: type[TryOnError]) -> None:
-    with pytest.raises(error, match="^user_image_url: ") as caught:
+    with pytest.raises(error, match=r"^user_image_url: ") as caught:
         normalise(data, field="user_image_url")
     assert caught.value.field == "user_image_url"
 
