@@ -14,7 +14,11 @@ from tryon.models import ApiKey, CreditAccount, TryOn
 
 from .shop import Shop
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("database"),
+    pytest.mark.one_database,
+]
 
 MODELS = ["apikey", "creditaccount", "creditentry", "tryon", "usagerecord"]
 

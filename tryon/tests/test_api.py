@@ -24,7 +24,7 @@ from tryon.models import ApiKey, TryOn, UsageRecord
 
 from .shop import URL, Shop, jpeg
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
 
 def test_a_picture_costs_its_price_and_is_stored_as_the_provider_sent_it(shop: Shop, media: Path) -> None:

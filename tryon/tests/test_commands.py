@@ -19,7 +19,11 @@ from tryon.models import ApiKey, TryOn
 
 from .shop import Shop, jpeg
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("database"),
+    pytest.mark.one_database,
+]
 
 
 def manage(*arguments: Any) -> str:

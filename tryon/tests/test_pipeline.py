@@ -22,7 +22,7 @@ from tryon.pipeline import Order
 
 from .shop import Shop, jpeg
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
 
 def order(shop: Shop | None, **changes: Any) -> Order:
@@ -62,7 +62,7 @@ def test_a_vendor_learns_a_pseudonym_and_no_name(shop: Shop, fake: Callable[...,
 
 
 def test_hostile_ids_make_harmless_file_names(shop: Shop, media: Path) -> None:
-    tryon = run(lambda: order(shop, catalog_id="../../etc/passwd\n\0<script>é" + "x" * 100))
+    tryon = run(lambda: order(shop, catalog_id="../../etc/passwd\n<script>é" + "x" * 100))
     assert [path.name for path in media.rglob("*")] == [tryon.image.name]
     assert str(tryon.image.name).startswith("ada_etc-passwd-script-xxx")
     assert len(str(tryon.image.name)) < 150

@@ -151,6 +151,7 @@ def test_service_information_and_liveness(client: Client) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("database")
 def test_readiness_looks_at_each_part(client: Client) -> None:
     answer = client.get("/health/ready")
     assert answer.status_code == 200, answer.json()
@@ -163,6 +164,7 @@ def test_readiness_looks_at_each_part(client: Client) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("database")
 @pytest.mark.one_database
 def test_readiness_is_503_and_tells_no_secret_when_a_part_is_down(client: Client, settings: object) -> None:
     settings.CACHES = {  # type: ignore[attr-defined]

