@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from .models import models
 from .vendor import VendorServer, openai_answer
+
+__all__ = ["models"]
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 
