@@ -16,6 +16,10 @@ if not ALLOWED_HOSTS or "*" in ALLOWED_HOSTS:
         "for instance ALLOWED_HOSTS=tryon.example.com."
     )
 
+# Django looks for its own middleware by name. The project's are the same classes, without their thread hops (see
+# sakura_inference/middleware.py); a test runs these checks and all that follow from them under Django's names.
+SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
+
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=True)
 # Health probes come by plain HTTP, from inside.
 SECURE_REDIRECT_EXEMPT = [r"^health(/ready)?$"]

@@ -75,6 +75,31 @@ def test_production_is_clean_under_check_deploy() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_production_is_clean_under_the_names_that_django_looks_for() -> None:
+    """The project's middleware are Django's classes under names of its own, which switches checks off."""
+    code = """if True:
+        import django
+        from django.conf import settings
+        from django.core import checks
+        from django.utils.module_loading import import_string
+
+        django.setup()
+
+        def name(path):
+            base = import_string(path).__mro__[2]
+            return f"{base.__module__}.{base.__name__}"
+
+        ours = [path for path in settings.MIDDLEWARE if path.startswith("sakura_inference.")]
+        settings.MIDDLEWARE = [name(path) for path in ours]
+        settings.SILENCED_SYSTEM_CHECKS = []
+        assert "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
+        found = [m for m in checks.run_checks(include_deployment_checks=True) if m.level >= checks.WARNING]
+        assert not found, found
+    """
+    result = python("-c", code, **PRODUCTION)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
