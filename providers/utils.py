@@ -37,27 +37,30 @@ class PerLoop(Generic[T]):
         self._values: dict[asyncio.AbstractEventLoop, T] = {}
 
     async def get(self) -> T:
-        """The running loop's client, made at the first call. Clients of loops that have ended are dropped."""
+        """The running loop's client, made at the first call. Clients of loops that have ended are closed."""
         loop = asyncio.get_running_loop()
+        await self._close_orphans()
         with self._lock:
-            orphans = [self._values.pop(other) for other in list(self._values) if other.is_closed()]
             if loop not in self._values:
                 self._values[loop] = self._create()
-            value = self._values[loop]
+            return self._values[loop]
+
+    async def aclose(self) -> None:
+        """Close the clients of the running loop and of those that have ended. The next ``get()`` makes a new one."""
+        loop = asyncio.get_running_loop()
+        await self._close_orphans()
+        with self._lock:
+            value = self._values.pop(loop, None)
+        if value is not None:
+            await self._close(value)
+
+    async def _close_orphans(self) -> None:
+        with self._lock:
+            orphans = [self._values.pop(other) for other in list(self._values) if other.is_closed()]
         for orphan in orphans:
             # "Event loop is closed": then its sockets ended with it, and there is nothing left to close.
             with contextlib.suppress(RuntimeError):
                 await self._close(orphan)
-        return value
-
-    async def aclose(self) -> None:
-        """Close the running loop's client, if there is one. The next ``get()`` makes a new one."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            if loop not in self._values:
-                return
-            value = self._values.pop(loop)
-        await self._close(value)
 
 
 def check_choice(alias: str, option: str, value: object, allowed: Collection[str]) -> None:

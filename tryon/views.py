@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
@@ -32,6 +33,7 @@ from rest_framework.views import exception_handler as drf_exception_handler
 
 from . import health, pipeline, request_id
 from .conf import conf
+from .dispatch import close_providers
 from .exceptions import STATUS, BodyTooLarge, TryOnError
 from .models import TryOn
 from .openapi import extend_schema
@@ -83,6 +85,9 @@ class CreateImageView(APIView):
             return await self.post(self.request)
         except Exception as error:  # noqa: BLE001 - exception_handler() knows what each of them means
             return await sync_to_async(self.respond_to)(error)
+        finally:
+            if isinstance(request, WSGIRequest):  # then the event loop ends with the request
+                await close_providers()
 
     @extend_schema(
         operation_id="create_image",

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TextIO
 
 from django.core.management.base import CommandError
-from providers.local.models import ModelFetchError, default_models_dir, fetch_models
 from tqdm import tqdm
+
+from providers.local.models import ModelFetchError, default_models_dir, fetch_models
 
 from ..conf import conf
 
@@ -24,7 +25,7 @@ def models_dir() -> Path:
 def fetch(progress: TextIO) -> Path:
     """Fetch what is missing and return the folder. Raise ``CommandError``."""
     folder = models_dir()
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=progress) as bar:
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=progress, disable=None) as bar:
 
         def report(name: str, done: int, total: int) -> None:
             bar.set_description(name, refresh=False)

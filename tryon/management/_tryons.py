@@ -31,7 +31,9 @@ async def make_tryon(order: pipeline.Order, *, progress: TextIO | None) -> TryOn
 @contextlib.asynccontextmanager
 async def _clock(file: TextIO | None) -> AsyncIterator[None]:
     layout = "{desc} {elapsed}"
-    with tqdm(desc="Making the picture", bar_format=layout, leave=False, file=file, disable=file is None) as bar:
+    with tqdm(
+        desc="Making the picture", bar_format=layout, leave=False, file=file, disable=file is None or None
+    ) as bar:
 
         async def tick() -> None:
             while True:

@@ -196,6 +196,15 @@ def test_a_bomb_is_refused_by_its_header() -> None:
         inspect(header)
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_inspect_refuses_what_is_cut_off(file_format: str) -> None:
+    data = encoded(picture(), file_format)
+    inspect(data + b"what some writer appends")
+    for missing in (1, 12, len(data) // 2):
+        with pytest.raises(NotAnImage):
+            inspect(data[:-missing])
+
+
 def test_inspect_tells_type_and_size_by_content() -> None:
     info = inspect(encoded(picture(), "WEBP"))
     assert (info.content_type, info.width, info.height) == ("image/webp", 96, 128)
