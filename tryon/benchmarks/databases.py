@@ -1,0 +1,31 @@
+"""A database for one benchmark."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+
+@contextmanager
+def temporary(url: str) -> Iterator[str]:
+    """The URL of a new PostgreSQL database on the server behind ``url``, dropped in the end; ``""`` for ``""``."""
+    if not url:
+        yield ""
+        return
+    import psycopg
+    from psycopg.sql import SQL, Identifier
+
+    name = f"tryon_benchmark_{secrets.token_hex(4)}"
+    try:
+        connection = psycopg.connect(url, autocommit=True)
+    except psycopg.OperationalError as error:
+        sys.exit(f"--database: {error}")
+    with connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        try:
+            yield urlsplit(url)._replace(path=f"/{name}").geturl()
+        finally:
+            connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))

@@ -1,0 +1,18 @@
+"""Settings of the measured server: production's, with its files in a temporary folder and a vendor on loopback.
+
+The one module of this package that knows the project around it.
+"""
+
+from pathlib import Path
+
+from settings.production import *  # noqa: F403
+from settings.production import HANDLERS, LOGGING, TRYON, env
+
+FOLDER = Path(env.str("TRYON_BENCHMARK_FOLDER"))
+
+MEDIA_ROOT = FOLDER / "media"
+LOGGING |= {"handlers": {**HANDLERS, "file": {**HANDLERS["file"], "filename": str(FOLDER / "logs" / "inference.log")}}}
+TRYON |= {
+    "PROVIDERS": {"openai": TRYON["PROVIDERS"]["openai"]},
+    "FETCH_ALLOWED_HOSTS": [env.str("TRYON_BENCHMARK_VENDOR")],
+}
