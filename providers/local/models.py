@@ -132,8 +132,8 @@ def _make_writable(directory: Path, model: ModelFile) -> None:
 
 def _not_written(model: ModelFile, directory: Path, error: OSError) -> ModelFetchError:
     return ModelFetchError(
-        f"{directory / model.name} could not be written: {error.strerror}. Make {directory} writable, or set the option models_dir to a "
-        "folder that is."
+        f"{directory / model.name} could not be written: {error.strerror}. Make {directory} writable, or set the "
+        "option models_dir to a folder that is."
     )
 
 
