@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from asgiref.local import Local
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker, Settings
@@ -72,8 +73,9 @@ def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker)
 
 def _put_behind_default(config: dict[str, object]) -> None:
     connections["default"].close()
-    del connections["default"]
     connections.settings["default"] = config
+    # Each thread has made a connection of its own, and some threads live on: forget those of all threads.
+    connections._connections = Local(connections.thread_critical)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
