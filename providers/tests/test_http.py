@@ -422,7 +422,7 @@ def test_works_with_httpx2_as_well() -> None:
         "sys.modules['httpx'] = httpx2; sys.modules['httpcore'] = httpcore2;"
         "sys.exit(pytest.main(sys.argv[1:]))"
     )
-    options = ["-q", "-p", "no:django", "-p", "no:cacheprovider", "-k", "not httpx2 and not public_address"]
+    options = ["-q", "-p", "no:cacheprovider", "-k", "not httpx2 and not public_address"]
     warnings = ["-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     done = subprocess.run(
         [sys.executable, "-c", code, *options, *warnings, __file__], capture_output=True, text=True, check=False
