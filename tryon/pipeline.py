@@ -36,7 +36,7 @@ from .dispatch import choose_provider
 from .exceptions import DeadlineExceeded, GenerationFailed, ImageTooLarge, NotAnImage, TryOnError
 from .fetching import fetch
 from .models import TryOn
-from .signals import tryon_failed, tryon_started, tryon_succeeded
+from .signals import try_on_failed, try_on_started, try_on_succeeded
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -203,7 +203,7 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
         if order.user is not None:
             get_credits().hold(run_id, order.user, price)
         tryon.save(force_insert=True)
-        transaction.on_commit(partial(announce, tryon_started, tryon), robust=True)
+        transaction.on_commit(partial(announce, try_on_started, tryon), robust=True)
     return tryon
 
 
@@ -227,7 +227,7 @@ def succeed(tryon: TryOn, image: str, result: TryOnResult, info: images.ImageInf
             raise DeadlineExceeded("The try-on was given up before it was done. Nothing was charged.")
         if tryon.user is not None:
             get_credits().capture(tryon.pk, tryon.user, tryon.credits)
-        transaction.on_commit(partial(announce, tryon_succeeded, tryon), robust=True)
+        transaction.on_commit(partial(announce, try_on_succeeded, tryon), robust=True)
 
 
 def fail(tryon: TryOn, status: TryOn.Status, code: str, detail: str, *, latency_ms: int | None = None) -> bool:
@@ -237,7 +237,7 @@ def fail(tryon: TryOn, status: TryOn.Status, code: str, detail: str, *, latency_
         if ended:
             if tryon.credits:
                 get_credits().release(tryon.pk, tryon.user, tryon.credits)
-            transaction.on_commit(partial(announce, tryon_failed, tryon), robust=True)
+            transaction.on_commit(partial(announce, try_on_failed, tryon), robust=True)
     return ended
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import IntegrityError
 
 from .models import TryOn, UsageRecord
-from .signals import tryon_failed, tryon_succeeded
+from .signals import try_on_failed, try_on_succeeded
 
 logger = logging.getLogger("tryon.runs")
 
@@ -61,6 +61,6 @@ def log_run(*, tryon_id: UUID, status: str, **payload: Any) -> None:
 
 def connect() -> None:
     """Called when the app is ready."""
-    for signal in (tryon_succeeded, tryon_failed):
+    for signal in (try_on_succeeded, try_on_failed):
         signal.connect(record_usage, dispatch_uid="tryon.receivers.record_usage")
         signal.connect(log_run, dispatch_uid="tryon.receivers.log_run")

@@ -11,11 +11,11 @@ succeeded), ``latency_ms`` (None before the end), ``image`` (name in the storage
 
 from django.dispatch import Signal
 
-tryon_started = Signal()
+try_on_started = Signal()
 """A run was admitted and its price is held."""
 
-tryon_succeeded = Signal()
+try_on_succeeded = Signal()
 """The picture is stored and charged."""
 
-tryon_failed = Signal()
+try_on_failed = Signal()
 """The run failed or was cancelled; nothing was charged."""

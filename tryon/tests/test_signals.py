@@ -27,7 +27,7 @@ def test_signals_carry_what_the_webhook_carried(shop: Shop, fake: Callable[..., 
         # After the commit: another connection would see the run as it is announced.
         heard.append(kwargs | {"stored_status": TryOn.objects.get(pk=kwargs["tryon_id"]).status})
 
-    all_signals = (signals.tryon_started, signals.tryon_succeeded, signals.tryon_failed)
+    all_signals = (signals.try_on_started, signals.try_on_succeeded, signals.try_on_failed)
     for signal in all_signals:
         signal.connect(listen)
     try:
@@ -39,9 +39,9 @@ def test_signals_carry_what_the_webhook_carried(shop: Shop, fake: Callable[..., 
             signal.disconnect(listen)
 
     started, succeeded, _, failed = heard
-    assert started["signal"] is signals.tryon_started
+    assert started["signal"] is signals.try_on_started
     assert started["stored_status"] == "running"
-    assert succeeded["signal"] is signals.tryon_succeeded
+    assert succeeded["signal"] is signals.try_on_succeeded
     expected = {
         "user": "ada",
         "user_id": shop.user.pk,
@@ -58,7 +58,7 @@ def test_signals_carry_what_the_webhook_carried(shop: Shop, fake: Callable[..., 
     assert isinstance(succeeded["tryon_id"], uuid.UUID)
     assert succeeded["image_url"] == f"/media/{succeeded['image']}"
     assert succeeded["latency_ms"] >= 0
-    assert {"signal": signals.tryon_failed, "error_code": "content_refused", "credits": 0}.items() <= failed.items()
+    assert {"signal": signals.try_on_failed, "error_code": "content_refused", "credits": 0}.items() <= failed.items()
     assert shop.key not in repr(heard)
 
 
@@ -80,11 +80,11 @@ def test_a_receiver_that_fails_hurts_nobody_and_is_logged_by_name(
     def broken_receiver(**kwargs: Any) -> None:
         raise RuntimeError("broken")
 
-    signals.tryon_succeeded.connect(broken_receiver)
+    signals.try_on_succeeded.connect(broken_receiver)
     try:
         assert shop.post().status_code == 200
     finally:
-        signals.tryon_succeeded.disconnect(broken_receiver)
+        signals.try_on_succeeded.disconnect(broken_receiver)
     assert "broken_receiver" in caplog.text
     assert UsageRecord.objects.count() == 1
 
