@@ -2,7 +2,7 @@ import contextlib
 
 from django.conf import settings
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 from django.views.static import serve
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
@@ -13,16 +13,21 @@ from tryon.samples import urls as samples
 
 def media(request: HttpRequest, path: str) -> HttpResponse:
     """A result, for development. Read at once: Django cannot stream files under ASGI without a warning."""
-    response = serve(request, path, document_root=settings.MEDIA_ROOT)
+    try:
+        response = serve(request, path, document_root=settings.MEDIA_ROOT)
+    except Http404:
+        return views.not_found(request)
     with contextlib.closing(response):
         return HttpResponse(b"".join(response), headers=dict(response.headers), status=response.status_code)
 
 
+PAGE = {"url_name": "schema", "http_method_names": ["get", "head"]}
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    path("redoc", SpectacularRedocView.as_view(url_name="schema", template_name="redoc.html"), name="redoc"),
+    path("docs", SpectacularSwaggerView.as_view(**PAGE), name="docs"),
+    path("redoc", SpectacularRedocView.as_view(**PAGE, template_name="redoc.html"), name="redoc"),
     path("", include("tryon.urls")),
 ]
 if settings.DEBUG:

@@ -147,7 +147,11 @@ USE_TZ = True
 
 # API
 
-REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    # The create-image view brings its own; this is for the schema's.
+    "EXCEPTION_HANDLER": "tryon.views.exception_handler",
+}
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Sakura virtual try-on",

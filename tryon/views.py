@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -13,8 +14,10 @@ from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooB
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.urls import reverse
 from django.utils.module_loading import import_string
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
     APIException,
@@ -42,6 +45,8 @@ from .throttling import TryOnThrottle, limit_headers
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+AsyncView: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 
 logger = logging.getLogger("tryon.views")
 
@@ -202,7 +207,7 @@ def _api_exception(error: Exception, context: dict[str, Any]) -> Response:
         response.data = {"detail": detail, "code": "invalid", "errors": errors}
     else:
         detail = response.data["detail"]
-        response.data = {"detail": detail, "code": detail.code}
+        response.data = {"detail": str(detail), "code": detail.code}
     if isinstance(error, Throttled):
         response.headers.setdefault("Retry-After", "1")
     return response
@@ -222,27 +227,45 @@ def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
     return _try_on_error(TryOnError("Something went wrong on our side."))
 
 
+def reading(view: AsyncView) -> AsyncView:
+    """For a view that only tells something: GET and HEAD, and the JSON of a 405 for all else."""
+
+    @transaction.non_atomic_requests  # a host may have ATOMIC_REQUESTS, which async views cannot run in
+    @csrf_exempt  # else a POST hears of a cookie instead of its method
+    @functools.wraps(view)
+    async def wrapper(request: HttpRequest) -> HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return await view(request)
+        response = _plain_error("method_not_allowed", f'Method "{request.method}" not allowed.')
+        response.headers["Allow"] = "GET, HEAD"
+        return response
+
+    return wrapper
+
+
+@reading
 async def service_information(request: HttpRequest) -> JsonResponse:
     """What answers here. Costs no query."""
+    assert request.resolver_match is not None  # noqa: S101 - Django came here by it
+    namespace = request.resolver_match.view_name.removesuffix("service")  # wherever the host has mounted us
+    names = {"create_image": "create-image", "health": "health", "ready": "ready"}
     return JsonResponse(
         {
             "service": conf.SERVICE_NAME,
             "status": "running",
             "provider": conf.PROVIDER,
-            "endpoints": {
-                "create_image": "/api/v1/create-image",
-                "health": "/health",
-                "ready": "/health/ready",
-            },
+            "endpoints": {key: reverse(namespace + name) for key, name in names.items()},
         }
     )
 
 
+@reading
 async def liveness(request: HttpRequest) -> JsonResponse:
     """The process answers."""
     return JsonResponse({"status": "ok", "service": conf.SERVICE_NAME})
 
 
+@reading
 async def readiness(request: HttpRequest) -> JsonResponse:
     """Whether a try-on could work now: database, cache, storage, provider. Never a billed call."""
     started = time.perf_counter()
@@ -272,6 +295,7 @@ def forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
     return _plain_error("permission_denied", "You may not do this.")
 
 
+@csrf_exempt
 def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
     """``handler404``, and a view for whatever no other pattern matches."""
     return _plain_error("not_found", "There is nothing at this address.")

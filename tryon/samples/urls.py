@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
+from ..views import not_found
 from . import FILES, sample
 
 
 def serve_sample(request: HttpRequest, name: str) -> HttpResponse:
     """One demo photo."""
     if name not in FILES:
-        raise Http404(f"There is no demo photo {name!r}; there are: {', '.join(FILES)}.")
+        return not_found(request)
     return HttpResponse(sample(name).read_bytes(), content_type="image/jpeg")
 
 

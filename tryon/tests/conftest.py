@@ -17,9 +17,9 @@ from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker, Settings
 
 from . import services
-from .shop import fake, media, photos, shop, tryon
+from .shop import fake, media, photos, shop, stopped_clock, tryon
 
-__all__ = ["fake", "media", "photos", "shop", "tryon"]
+__all__ = ["fake", "media", "photos", "shop", "stopped_clock", "tryon"]
 
 ENGINES = ("sqlite", "postgresql")
 

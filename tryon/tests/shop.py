@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.conf import settings as django_settings
@@ -24,6 +25,9 @@ from tryon.dispatch import providers
 from tryon.models import ApiKey, CreditEntry
 
 URL = "/api/v1/create-image"
+
+NOW = 1_800_000_000
+"""When the throttle's tests happen: all in one second, so that no window ends in the middle of one."""
 
 
 def jpeg(width: int = 300, height: int = 400, color: str = "teal", **save: Any) -> bytes:
@@ -74,6 +78,13 @@ def fake(tryon: Callable[..., None]) -> Callable[..., FakeProvider]:
         return provider
 
     return configure
+
+
+@pytest.fixture
+def stopped_clock() -> Iterator[None]:
+    """The throttle's clock stands still."""
+    with mock.patch("django_ratelimit.core.time.time", return_value=NOW):
+        yield
 
 
 @pytest.fixture

@@ -208,8 +208,13 @@ def test_404_405_and_406_are_json(shop: Shop) -> None:
     assert wrong_method.headers["Allow"] == "POST, OPTIONS"
     not_acceptable = client.post(URL, shop.body, headers={"Accept": "image/png"})
     assert (not_acceptable.status_code, not_acceptable.json()["code"]) == (406, "not_acceptable")
-    nowhere = client.get("/api/v2/nothing")
-    assert (nowhere.status_code, nowhere.json()["code"]) == (404, "not_found")
+    browser = Client(enforce_csrf_checks=True)
+    for nowhere in (client.get("/api/v2/nothing"), browser.post("/nothing")):
+        assert (nowhere.status_code, nowhere.json()["code"]) == (404, "not_found")
+    for path in ("/", "/health", "/health/ready"):
+        told_something = browser.post(path)
+        assert (told_something.status_code, told_something.json()["code"]) == (405, "method_not_allowed")
+        assert told_something.headers["Allow"] == "GET, HEAD"
 
 
 @pytest.mark.one_database
@@ -353,6 +358,7 @@ def test_a_request_makes_two_hops_and_holds_no_connection_while_the_provider_wor
 
 
 @pytest.mark.one_database
+@pytest.mark.usefixtures("stopped_clock")
 def test_the_throttle_answers_429_with_all_its_headers(shop: Shop, tryon: Callable[..., None]) -> None:
     tryon(THROTTLE_RPM=2)
     first, second, third = shop.post(), shop.post(), shop.post()
@@ -368,6 +374,7 @@ def test_the_throttle_answers_429_with_all_its_headers(shop: Shop, tryon: Callab
 
 
 @pytest.mark.one_database
+@pytest.mark.usefixtures("stopped_clock")
 def test_wrong_keys_are_throttled_by_address(shop: Shop, tryon: Callable[..., None]) -> None:
     tryon(THROTTLE_RPM=2)
     wrong = shop.body | {"api_key": "tryon_wrong"}

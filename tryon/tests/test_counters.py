@@ -16,14 +16,7 @@ from settings.base import cache as cache_settings
 from tryon.exceptions import CounterUnavailable
 from tryon.throttling import TryOnThrottle, limit_headers
 
-NOW = 1_800_000_000
-"""All of a test happens in one second, so that no window ends in the middle of it."""
-
-
-@pytest.fixture(autouse=True)
-def stopped_clock() -> Iterator[None]:
-    with mock.patch("django_ratelimit.core.time.time", return_value=NOW):
-        yield
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 
 @pytest.fixture
@@ -43,6 +36,8 @@ def hit_in_a_process(redis_url: str, limit: int, times: int) -> int:
 
     django.setup()
     from django.test import override_settings
+
+    from .shop import NOW
 
     clock = mock.patch("django_ratelimit.core.time.time", return_value=NOW)
     changes = {"CACHES": {"default": cache_settings(redis_url)}, "TRYON": {"THROTTLE_RPM": limit}}

@@ -55,7 +55,9 @@ without_token = browser.post("/shop/api/v1/create-image", photos)
 browser = Client()
 browser.force_login(user)
 by_session = browser.post("/shop/api/v1/create-image", photos)
-print(json.dumps([by_key.json(), without_token.status_code, by_session.json(), get_credits().balance(user)]))
+told = Client().get("/shop/").json()["endpoints"]["create_image"]
+assert [Client().get(f"/shop/{path}").status_code for path in ("health", "health/ready")] == [200, 200]
+print(json.dumps([by_key.json(), without_token.status_code, by_session.json(), get_credits().balance(user), told]))
 """
 
 
@@ -99,10 +101,11 @@ def test_the_app_mounts_in_an_empty_project(host: Path, photos: object) -> None:
     run("manage.py", "check", "--fail-level", "WARNING")
     run("manage.py", "migrate", "-v0")
     assert "No changes detected" in run("manage.py", "makemigrations", "--check")
-    by_key, without_token, by_session, balance = json.loads(run("-c", HOST_STORY, url).splitlines()[-1])
+    by_key, without_token, by_session, balance, told = json.loads(run("-c", HOST_STORY, url).splitlines()[-1])
 
     assert by_key["status"] == by_session["status"] == "success"
     assert by_key["image_url"].startswith("http://testserver/media/ada_c_")
     assert without_token == 403, "a session needs its CSRF token"
     assert balance == 0
+    assert told == "/shop/api/v1/create-image"
     assert len(list((host / "media").iterdir())) == 2
