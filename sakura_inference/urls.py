@@ -2,6 +2,7 @@ import contextlib
 
 from django.conf import settings
 from django.contrib import admin
+from django.core.exceptions import SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 from django.views.static import serve
@@ -15,7 +16,7 @@ def media(request: HttpRequest, path: str) -> HttpResponse:
     """A result, for development. Read at once: Django cannot stream files under ASGI without a warning."""
     try:
         response = serve(request, path, document_root=settings.MEDIA_ROOT)
-    except Http404:
+    except (Http404, SuspiciousOperation):
         return views.not_found(request)
     with contextlib.closing(response):
         return HttpResponse(b"".join(response), headers=dict(response.headers), status=response.status_code)

@@ -271,9 +271,13 @@ class TryOn(models.Model):
         fields |= {"status": status, "finished_at": timezone.now()}
         ended = type(self).objects.unfinished().filter(pk=self.pk).update(**fields) == 1
         if ended:
-            for name, value in fields.items():
-                setattr(self, name, value)
+            self.assign(**fields)
         return ended
+
+    def assign(self, **fields: Any) -> None:
+        """Set fields of this instance, and nothing in the database."""
+        for name, value in fields.items():
+            setattr(self, name, value)
 
     def is_stored(self) -> bool:
         """Whether the database says that the picture was stored and charged."""

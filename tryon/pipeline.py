@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.files.base import ContentFile
 from django.db import close_old_connections, transaction
+from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -70,7 +71,8 @@ class Order:
 async def execute(prepare: Callable[[], Order], present: Callable[[TryOn], T]) -> T:
     """Run one order from beginning to end and return what ``present`` makes of the finished run.
 
-    ``prepare`` is called in the entering hop and may use the database, as may ``present`` in the leaving one.
+    ``prepare`` is called in the entering hop and may use the database, as may ``present`` in the leaving one: it sees
+    the stored picture, and what it raises keeps the run from being charged.
     Raises ``TryOnError`` for every failure a client may hear of; whatever is raised, nothing was charged.
     """
     run = _Run()
@@ -154,8 +156,11 @@ class _Run:
         assert tryon is not None  # noqa: S101 - enter() succeeded
         self._file = f"{file_stem(tryon)}.{images.EXTENSIONS[picture.info.content_type]}"
         name = TryOn.image.field.storage.save(self._file, ContentFile(picture.result.data))
-        succeed(tryon, name, picture.result, picture.info, latency_ms=self._latency_ms())
-        return present(tryon)
+        found = _describe(picture, image=name, latency_ms=self._latency_ms())
+        tryon.assign(**found)
+        answer = present(tryon)  # before the charge: an answer that cannot be given is not paid for
+        succeed(tryon, **found)
+        return answer
 
     def give_up(self, status: TryOn.Status, code: str, detail: str) -> None:
         """Settle the run without a picture; when it is still being admitted, leave that to ``enter``."""
@@ -203,31 +208,18 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
         if order.user is not None:
             get_credits().hold(run_id, order.user, price)
         tryon.save(force_insert=True)
-        transaction.on_commit(partial(announce, try_on_started, tryon), robust=True)
+        _announce_on_commit(try_on_started, tryon)
     return tryon
 
 
-def succeed(tryon: TryOn, image: str, result: TryOnResult, info: images.ImageInfo, *, latency_ms: int) -> None:
-    """Charge for the stored picture, or raise and charge nothing."""
+def succeed(tryon: TryOn, **found: Any) -> None:
+    """Charge for the stored picture, and write what was ``found`` about it; or raise and charge nothing."""
     with transaction.atomic():
-        ended = tryon.finish(
-            TryOn.Status.SUCCEEDED,
-            image=image,
-            content_type=info.content_type,
-            width=info.width,
-            height=info.height,
-            model=result.model[:100],
-            provider_request_id=result.provider_id[:200],
-            warnings=list(result.warnings),
-            usage=dict(result.usage),
-            cost_usd=result.cost_usd,
-            latency_ms=latency_ms,
-        )
-        if not ended:
+        if not tryon.finish(TryOn.Status.SUCCEEDED, **found):
             raise DeadlineExceeded("The try-on was given up before it was done. Nothing was charged.")
         if tryon.user is not None:
             get_credits().capture(tryon.pk, tryon.user, tryon.credits)
-        transaction.on_commit(partial(announce, try_on_succeeded, tryon), robust=True)
+        _announce_on_commit(try_on_succeeded, tryon)
 
 
 def fail(tryon: TryOn, status: TryOn.Status, code: str, detail: str, *, latency_ms: int | None = None) -> bool:
@@ -237,7 +229,7 @@ def fail(tryon: TryOn, status: TryOn.Status, code: str, detail: str, *, latency_
         if ended:
             if tryon.credits:
                 get_credits().release(tryon.pk, tryon.user, tryon.credits)
-            transaction.on_commit(partial(announce, try_on_failed, tryon), robust=True)
+            _announce_on_commit(try_on_failed, tryon)
     return ended
 
 
@@ -262,7 +254,14 @@ def _delete_leftovers(tryon: TryOn) -> None:
             logger.exception("Could not delete %s, which belongs to no run.", name)
 
 
-def announce(signal: Any, tryon: TryOn) -> None:
+def _announce_on_commit(signal: Signal, tryon: TryOn) -> None:
+    def announcement() -> None:  # a partial has no name, by which Django logs what fails after a commit
+        announce(signal, tryon)
+
+    transaction.on_commit(announcement, robust=True)
+
+
+def announce(signal: Signal, tryon: TryOn) -> None:
     """Tell the world. Receivers' errors are logged by Django, with the receiver's name."""
     succeeded = tryon.status == TryOn.Status.SUCCEEDED
     signal.send_robust(
@@ -278,11 +277,20 @@ def announce(signal: Any, tryon: TryOn) -> None:
         credits=tryon.credits if succeeded else 0,
         latency_ms=tryon.latency_ms,
         image=tryon.image.name if succeeded else "",
-        image_url=tryon.image.url if succeeded else "",
+        image_url=_image_url(tryon) if succeeded else "",
         error_code=tryon.error_code,
         error=tryon.error_detail,
         cost_usd=tryon.cost_usd,
     )
+
+
+def _image_url(tryon: TryOn) -> str:
+    try:
+        return str(tryon.image.url)
+    except Exception:
+        # Receivers must hear of a run whatever its storage says.
+        logger.exception("The storage gives no address for %s.", tryon.image.name)
+        return ""
 
 
 # Names
@@ -339,6 +347,23 @@ async def _photo(source: str | bytes, *, field: str) -> Photo:
 @cache
 def _decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="tryon-decode")
+
+
+def _describe(picture: _Picture, *, image: str, latency_ms: int) -> dict[str, Any]:
+    """The fields of a run that its picture fills."""
+    result, info = picture.result, picture.info
+    return {
+        "image": image,
+        "content_type": info.content_type,
+        "width": info.width,
+        "height": info.height,
+        "model": result.model[:100],
+        "provider_request_id": result.provider_id[:200],
+        "warnings": list(result.warnings),
+        "usage": dict(result.usage),
+        "cost_usd": result.cost_usd,
+        "latency_ms": latency_ms,
+    }
 
 
 def _inspect(result: TryOnResult, provider: AIProvider) -> images.ImageInfo:

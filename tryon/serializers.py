@@ -47,7 +47,7 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
         help_text="Your key, unless it comes in a header, Authorization: Bearer or X-API-Key.",
     )
     catalog_id = serializers.CharField(max_length=200, help_text="Your id of the garment; echoed, never interpreted.")
-    user_image_url = ImageURLField(help_text="Photo of the person: a public URL of a JPEG, PNG or WebP.")
+    user_image_url = ImageURLField(help_text="Photo of the person: the URL of a JPEG, PNG or WebP.")
     catalog_image_url = ImageURLField(help_text="Catalogue photo of the garment.")
     category = serializers.ChoiceField(
         CATEGORIES, default="auto", help_text="What kind of garment it is; auto looks at the photo."

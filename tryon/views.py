@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import (
+    BadRequest,
+    DisallowedHost,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+)
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import reverse
 from django.utils.module_loading import import_string
@@ -22,15 +29,18 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
     APIException,
     AuthenticationFailed,
+    MethodNotAllowed,
     NotAuthenticated,
     ParseError,
     Throttled,
+    UnsupportedMediaType,
     ValidationError,
 )
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import APIView
 from rest_framework.views import exception_handler as drf_exception_handler
 
@@ -51,6 +61,13 @@ AsyncView: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]
 logger = logging.getLogger("tryon.views")
 
 
+def non_atomic(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Take an async view out of ATOMIC_REQUESTS, which it cannot run in, of whichever databases have it on."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
+
+
 class CreateImageView(APIView):
     """Put a garment on a person: give two photos, get the picture."""
 
@@ -66,8 +83,7 @@ class CreateImageView(APIView):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
-        # An async view cannot run inside ATOMIC_REQUESTS; the pipeline has its own short transactions.
-        return transaction.non_atomic_requests(super().as_view(**initkwargs))
+        return non_atomic(super().as_view(**initkwargs))
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> CreateImageSerializer:
         """Lets the browsable API show a form."""
@@ -109,6 +125,7 @@ class CreateImageView(APIView):
     def enter(self) -> pipeline.Order:
         """Everything that happens before the run exists, in the entering hop."""
         request = self.request
+        request.get_host()  # raises now rather than when the picture's address is made
         check_body_size(request)
         self.initial(request, *self.args, **self.kwargs)
         serializer = self.get_serializer(data=request.data)
@@ -141,16 +158,41 @@ class CreateImageView(APIView):
             super().check_throttles(request)
 
     def leave(self, tryon: TryOn) -> Response:
-        """The answer, in the leaving hop."""
+        """The answer, in the leaving hop; rendered, so that nothing about it can fail once it is paid for."""
         data = ResultSerializer(tryon, context={"request": self.request}).data
-        return self.finish(Response(data))
+        response = self.finish(Response(data))
+        response.render()
+        return response
 
     def respond_to(self, error: Exception) -> Response:
         return self.finish(self.handle_exception(error))
 
     def finish(self, response: Response) -> Response:
+        if self.request.method == "POST":
+            self.keep_form(response)
         self.response = self.finalize_response(self.request, response, *self.args, **self.kwargs)
         return response
+
+    def keep_form(self, response: Response) -> None:
+        """Have the browsable API show the form as it was sent, with its errors; but never send a key back."""
+        with contextlib.suppress(UnsupportedMediaType):
+            if self.is_browsed(self.request) and isinstance(self.request.data, Mapping):
+                sent = {name: value for name, value in self.request.data.items() if name != "api_key"}
+                response.data = ReturnDict(response.data, serializer=self.get_serializer(data=sent))
+
+    @staticmethod
+    def is_browsed(request: Request) -> bool:
+        """Whether a person looks at this in a browser."""
+        return isinstance(getattr(request, "accepted_renderer", None), BrowsableAPIRenderer)
+
+    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
+        if request.method == "GET" and self.is_browsed(request):
+            return Response({"detail": "Fill in the form below, or POST the same fields as JSON."})
+        raise MethodNotAllowed(str(request.method))
+
+    def get_authenticate_header(self, request: Request) -> str:
+        # DRF turns a 401 without this header into a 403, and a host's first class, say for sessions, may have none.
+        return super().get_authenticate_header(request) or 'Bearer realm="try-on"'
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
@@ -180,6 +222,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     if isinstance(error, RequestDataTooBig):
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
         return _try_on_error(BodyTooLarge(f"The body is larger than {limit:,} bytes. Send a smaller one."))
+    if isinstance(error, DisallowedHost):
+        logger.warning("Refused a request: %s", error)
+        error = ParseError("The Host header does not name this server.")
     if isinstance(error, SuspiciousOperation | BadRequest | UnicodeError | RecursionError):
         error = ParseError("The body could not be read. Send JSON or a form in UTF-8.")
     if isinstance(error, APIException | Http404 | PermissionDenied):
@@ -227,10 +272,9 @@ def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
     return _try_on_error(TryOnError("Something went wrong on our side."))
 
 
-def reading(view: AsyncView) -> AsyncView:
+def reading(view: AsyncView) -> Callable[..., Any]:
     """For a view that only tells something: GET and HEAD, and the JSON of a 405 for all else."""
 
-    @transaction.non_atomic_requests  # a host may have ATOMIC_REQUESTS, which async views cannot run in
     @csrf_exempt  # else a POST hears of a cookie instead of its method
     @functools.wraps(view)
     async def wrapper(request: HttpRequest) -> HttpResponse:
@@ -240,10 +284,9 @@ def reading(view: AsyncView) -> AsyncView:
         response.headers["Allow"] = "GET, HEAD"
         return response
 
-    return wrapper
+    return non_atomic(wrapper)
 
 
-@reading
 async def service_information(request: HttpRequest) -> JsonResponse:
     """What answers here. Costs no query."""
     assert request.resolver_match is not None  # noqa: S101 - Django came here by it
@@ -259,13 +302,11 @@ async def service_information(request: HttpRequest) -> JsonResponse:
     )
 
 
-@reading
 async def liveness(request: HttpRequest) -> JsonResponse:
     """The process answers."""
     return JsonResponse({"status": "ok", "service": conf.SERVICE_NAME})
 
 
-@reading
 async def readiness(request: HttpRequest) -> JsonResponse:
     """Whether a try-on could work now: database, cache, storage, provider. Never a billed call."""
     started = time.perf_counter()

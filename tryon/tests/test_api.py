@@ -8,13 +8,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import asgiref.sync
 import pytest
+from django.core.files.storage import FileSystemStorage
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 from pytest_httpserver import HTTPServer
+from rest_framework.renderers import JSONRenderer
 
 from providers.fake import FakeProvider
 from tryon.exceptions import STATUS
@@ -391,16 +394,113 @@ def test_every_response_carries_a_request_id(shop: Shop) -> None:
         assert len(Client().get(path, headers={"X-Request-ID": "bad\x01id"}).headers["X-Request-ID"]) == 32
 
 
+FORM_FIELDS = ("user_id", "api_key", "catalog_id", "user_image_url", "catalog_image_url")
+
+
+def browse(method: str, body: dict[str, Any] | None = None) -> tuple[int, str]:
+    """Status and page that a browser gets."""
+    response = Client().generic(
+        method, URL, urlencode(body or {}), content_type="application/x-www-form-urlencoded", headers=HTML
+    )
+    return response.status_code, response.content.decode()
+
+
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
 @pytest.mark.one_database
-def test_the_browsable_api_shows_a_form_and_the_pictures_address(shop: Shop) -> None:
-    client = Client()
-    page = client.get(URL, headers={"Accept": "text/html"}).content.decode()
-    for name in ("user_id", "api_key", "catalog_id", "user_image_url", "catalog_image_url"):
+def test_the_browsable_api_greets_with_a_form(shop: Shop) -> None:
+    status, page = browse("GET")
+    assert status == 200
+    assert "405" not in page
+    for name in FORM_FIELDS:
         assert f'name="{name}"' in page
-    after = client.post(URL, shop.body, headers={"Accept": "text/html"})
-    assert after.status_code == 200
-    assert str(TryOn.objects.get().image.name) in after.content.decode()
-    assert shop.key not in after.content.decode()
+
+
+@pytest.mark.one_database
+def test_the_browsable_api_shows_the_pictures_address_and_the_form_again(shop: Shop) -> None:
+    status, page = browse("POST", shop.body)
+    assert status == 200
+    assert str(TryOn.objects.get().image.name) in page
+    for name in FORM_FIELDS:
+        assert f'name="{name}"' in page
+    assert 'value="dress-7"' in page, "what was typed is kept"
+    assert shop.key not in page, "but not the key"
+    assert 'name="latency_ms"' not in page
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        ({"user_image_url": "nowhere"}, 400, "Give an http:// or https:// URL"),
+        ({"catalog_image_url": "http://127.0.0.1:1/"}, 422, "could not be fetched"),
+        ({"api_key": "tryon_wrong"}, 401, "Wrong API key"),
+    ],
+)
+def test_the_browsable_api_keeps_what_was_typed_when_it_fails(
+    shop: Shop, change: dict[str, str], status: int, says: str
+) -> None:
+    answer, page = browse("POST", shop.body | change)
+    assert (answer, says in page, 'value="dress-7"' in page) == (status, True, True)
+    if status == 400:
+        assert page.count(says) == 3, "in the answer's detail and errors, and beside the field"
+    assert shop.key not in page
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [("{", "application/json", 400), ("<a/>", "application/xml", 415)],
+)
+def test_the_browsable_api_shows_errors_of_bodies_it_cannot_read(
+    shop: Shop, body: str, content_type: str, status: int
+) -> None:
+    response = Client().generic("POST", URL, body, content_type=content_type, headers=HTML)
+    assert response.status_code == status
+    assert 'name="catalog_id"' in response.content.decode()
+
+
+@pytest.mark.one_database
+def test_a_host_that_is_not_served_is_refused_before_anything_is_charged(shop: Shop) -> None:
+    for host in ("evil.example", "under_score:8001"):
+        response = shop.post(headers={"Host": host})
+        assert (response.status_code, response.json()["code"]) == (400, "parse_error")
+        assert "Host header" in response.json()["detail"]
+    assert shop.ledger() == [("grant", 3)]
+
+
+@pytest.mark.parametrize("fails", ["url", "render"])
+def test_an_answer_that_cannot_be_given_is_not_charged(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def explode(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("no answer")
+
+    if fails == "url":
+        monkeypatch.setattr(FileSystemStorage, "url", explode)
+    else:
+        render = JSONRenderer.render
+        monkeypatch.setattr(
+            JSONRenderer,
+            "render",
+            lambda self, data, *args: render(self, data, *args) if "code" in data else explode(),
+        )
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (500, "error")
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
+    assert list(media.iterdir()) == []
+
+
+@pytest.mark.one_database
+def test_wrong_credentials_are_401_although_the_hosts_first_class_is_for_sessions(
+    shop: Shop, tryon: Callable[..., None]
+) -> None:
+    session = "rest_framework.authentication.SessionAuthentication"
+    tryon(AUTHENTICATION_CLASSES=[session, "tryon.authentication.ApiKeyAuthentication"])
+    assert shop.post(shop.body | {"api_key": "tryon_wrong"}).status_code == 401
+    assert shop.post({}).status_code == 401
+    assert shop.post().status_code == 200
 
 
 @pytest.mark.one_database

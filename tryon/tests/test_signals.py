@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Callable
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import FileSystemStorage
 from pytest_django import Settings
 
 from providers.fake import FakeProvider
-from tryon import signals
+from tryon import pipeline, signals
 from tryon.models import TryOn, UsageRecord
 
-from .shop import Shop
+from .shop import Shop, jpeg
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
@@ -107,3 +109,16 @@ def test_a_run_writes_one_log_line_that_tells_no_secret_and_cannot_be_forged(sho
     assert expected.items() <= line.items()
     assert isinstance(line["latency_ms"], int)
     assert shop.key not in lines[0]
+
+
+@pytest.mark.one_database
+def test_a_storage_without_addresses_keeps_nobody_from_hearing_of_a_run(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> str:
+        raise ValueError("This storage has no addresses.")
+
+    monkeypatch.setattr(FileSystemStorage, "url", refuse)
+    order = pipeline.Order(user=shop.user, person=jpeg(), garment=jpeg())
+    asyncio.run(pipeline.execute(lambda: order, lambda tryon: None))
+    assert UsageRecord.objects.get().status == "succeeded"
