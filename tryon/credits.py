@@ -7,7 +7,7 @@ disagree.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
@@ -21,6 +21,10 @@ from .models import CreditAccount, CreditEntry
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+
+MAX_GRANT: Final = 1_000_000_000
+"""Credits that one grant may add or take: far from where a database's integers end."""
 
 
 class CreditsBackend:
@@ -47,7 +51,11 @@ class CreditsBackend:
         raise NotImplementedError(f"{type(self).__name__} must implement release().")
 
     def grant(self, user: User, amount: int, *, reason: str = "") -> int:
-        """Add ``amount`` credits, or take them when negative; the new balance."""
+        """Add ``amount`` credits, or take them when negative; the new balance.
+
+        Raise ``InsufficientCredits`` rather than let the balance become negative, and ``ValueError`` for 0 and for
+        more than ``MAX_GRANT``.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement grant().")
 
 
@@ -88,6 +96,8 @@ class LedgerCredits(CreditsBackend):
         return True
 
     def grant(self, user: User, amount: int, *, reason: str = "") -> int:
+        if not 0 < abs(amount) <= MAX_GRANT:
+            raise ValueError(f"The amount is {amount}. Give 1 to {MAX_GRANT:,} credits, negative to take them.")
         with transaction.atomic():
             account, _ = CreditAccount.objects.get_or_create(user=user)
             changed = CreditAccount.objects.filter(pk=account.pk, balance__gte=-amount).update(
@@ -113,12 +123,12 @@ class LedgerCredits(CreditsBackend):
 
 def get_credits() -> CreditsBackend:
     """The backend that the settings name."""
+    where = f'TRYON["CREDITS_BACKEND"] is {conf.CREDITS_BACKEND!r}'
+    advice = "Give the dotted path of a tryon.credits.CreditsBackend subclass."
     try:
         cls = import_string(conf.CREDITS_BACKEND)
     except ImportError as error:
-        raise ImproperlyConfigured(
-            f'TRYON["CREDITS_BACKEND"] is {conf.CREDITS_BACKEND!r}, which cannot be imported: {error}. '
-            "Give the dotted path of a tryon.credits.CreditsBackend subclass."
-        ) from error
-    backend: CreditsBackend = cls()
-    return backend
+        raise ImproperlyConfigured(f"{where}, which cannot be imported: {error}. {advice}") from error
+    if not (isinstance(cls, type) and issubclass(cls, CreditsBackend)):
+        raise ImproperlyConfigured(f"{where}, which is not one. {advice}")
+    return cls()
