@@ -6,9 +6,9 @@ import contextlib
 import io
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps
 
 from providers.base import Photo
 
@@ -27,18 +27,31 @@ MAX_SIDE: Final = 4096
 """Pixels of the longer side of a photo that leaves for a provider; more adds bytes, not detail."""
 
 JPEG_QUALITY: Final = 92
+THUMBNAIL_QUALITY: Final = 85
 ORIENTATION: Final = 0x0112
 """The EXIF tag that says which way is up."""
 
 JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker that begins a segment: neither a stuffed byte of a scan nor a restart marker."""
-APP0, APP14, COMMENT, END_OF_IMAGE = 0xE0, 0xEE, 0xFE, 0xD9
+JPEG_START: Final = b"\xff\xd8"
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+COMMENT: Final = 0xFE
 APPLICATION_SEGMENTS: Final = range(0xE0, 0xF0)
+APP0, APP14 = 0xE0, 0xEE
+"""JFIF and Adobe's colour transform: they change how pixels are read."""
 JPEG_END: Final = b"\xff\xd9"
+PNG_START: Final = b"\x89PNG\r\n\x1a\n"
+PNG_COLOURS: Final = (b"tRNS", b"gAMA", b"cHRM", b"sRGB")
+"""The ancillary chunks that change how colours are read."""
 PNG_END: Final = b"IEND\xaeB`\x82"
 """The last chunk's name and checksum; it is empty."""
 TRAILER: Final = 65_536
 """Bytes after the end of an image, which some writers append, that are looked past."""
+
+MAX_SEGMENTS: Final = 4000
+"""Segments or chunks of one file. Ordinary ones have ten to a few hundred."""
+
+Segment = TypeVar("Segment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +69,9 @@ def inspect(data: bytes) -> ImageInfo:
     Decoding would cost a thousand times as much, and tell little more about a picture that comes from a vendor.
     """
     image = _open(data)
-    if not _is_whole(data, str(image.format)):
+    if not _is_whole(data, _format(image)):
         raise NotAnImage("the image is cut off: its end is missing.")
-    return ImageInfo(FORMATS[str(image.format)], image.width, image.height)
+    return ImageInfo(FORMATS[_format(image)], image.width, image.height)
 
 
 def _is_whole(data: bytes, file_format: str) -> bool:
@@ -67,9 +80,13 @@ def _is_whole(data: bytes, file_format: str) -> bool:
     return data.rfind(PNG_END if file_format == "PNG" else JPEG_END, -TRAILER) >= 0
 
 
-def needs_decoding(data: bytes) -> bool:
-    """Whether ``normalise()`` has to decode the pixels (slow), or only drops metadata (fast)."""
-    return _reasons_to_decode(_open(data))
+def is_quick(data: bytes) -> bool:
+    """Whether ``normalise()`` takes less than a change of threads: no pixel to decode, no EXIF to parse."""
+    try:
+        image = _open(data)
+        return not (_has_exif(image, data) or _needs_decoding(image))
+    except (NotAnImage, ImageTooLarge, ValueError):
+        return True  # it will raise that again, at once
 
 
 def normalise(data: bytes, *, field: str) -> Photo:
@@ -87,47 +104,97 @@ def normalise(data: bytes, *, field: str) -> Photo:
                 f"Its shorter side must have at least {conf.MIN_IMAGE_SIDE} pixels.",
                 field=field,
             )
-        if _reasons_to_decode(image):
+        if _needs_decoding(image) or (_has_exif(image, data) and _is_turned(image)):
             return _encode_again(image)
         return Photo(
-            data=_without_metadata(data, str(image.format)),
-            content_type=FORMATS[str(image.format)],
+            data=_without_metadata(data, _format(image)),
+            content_type=FORMATS[_format(image)],
             width=image.width,
             height=image.height,
         )
+    except UnusableImage:
+        raise
     except (NotAnImage, ImageTooLarge) as error:
         raise type(error)(f"{field}: {error}", field=field) from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:
         raise UnusableImage(
             f"{field}: the image is damaged. Save it again as JPEG or PNG and retry.", field=field
         ) from error
 
 
+def thumbnail(data: bytes, height: int) -> bytes:
+    """A small JPEG for a list: at most ``height`` pixels high and twice as wide, transparency on white.
+
+    Raise ``NotAnImage``, ``ImageTooLarge`` or ``UnusableImage``.
+    """
+    image = _open(data)
+    # Decodes a JPEG at an eighth of its size, say. A square, as the picture may be about to turn.
+    image.draft(None, (height, height))
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+        image.thumbnail((2 * height, height), reducing_gap=None)
+        out = io.BytesIO()
+        _to_srgb(image).save(out, "JPEG", quality=THUMBNAIL_QUALITY)
+    except Exception as error:
+        raise UnusableImage("the image is damaged.") from error
+    return out.getvalue()
+
+
 def _open(data: bytes) -> Image.Image:
     """Parse the header; no pixel is decoded. The type is what the bytes are, not what somebody calls them."""
     try:
+        _check_header(data)
         image = Image.open(io.BytesIO(data), formats=list(FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLarge(_too_many_pixels("far more")) from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):
+    except Exception:  # noqa: BLE001 - as in normalise()
         raise NotAnImage("not an image of a known type. Send a JPEG, PNG or WebP.") from None
     if image.width * image.height > conf.MAX_IMAGE_PIXELS:
         raise ImageTooLarge(_too_many_pixels(f"{image.width}x{image.height}"))
     return image
 
 
+def _format(image: Image.Image) -> str:
+    """A key of FORMATS. A JPEG with more JPEGs behind it, as some phones make it, is an MPO to Pillow."""
+    return "JPEG" if image.format == "MPO" else str(image.format)
+
+
+def _check_header(data: bytes) -> None:
+    """Refuse, with ``ValueError``, a header of so many segments that Pillow would parse it for seconds."""
+    if data.startswith(JPEG_START):
+        for marker, _start, _end in _bounded(_jpeg_segments(data)):
+            if marker == START_OF_SCAN:
+                return
+    elif data.startswith(PNG_START):
+        for kind, _start, _end in _bounded(_png_chunks(data)):
+            if kind == b"IDAT":
+                return
+
+
 def _too_many_pixels(found: str) -> str:
     return f"the image has {found} pixels; the limit is {conf.MAX_IMAGE_PIXELS:,} in all. Send a smaller one."
 
 
-def _reasons_to_decode(image: Image.Image) -> bool:
+def _needs_decoding(image: Image.Image) -> bool:
+    """Whether size, colours or frames must change; what EXIF may ask for is another question."""
     return (
-        image.getexif().get(ORIENTATION, 1) != 1
-        or max(image.size) > MAX_SIDE
+        max(image.size) > MAX_SIDE
         or image.mode not in ("RGB", "L")
-        or getattr(image, "n_frames", 1) > 1
+        or (getattr(image, "n_frames", 1) > 1 and _format(image) != "JPEG")
         or not _is_srgb(image)
     )
+
+
+def _has_exif(image: Image.Image, data: bytes) -> bool:
+    # Pillow decodes a whole PNG to see whether an eXIf chunk follows the pixels; its chunks tell that too.
+    return "exif" in image.info or (
+        image.format == "PNG"
+        and ("Raw profile type exif" in image.info or any(kind == b"eXIf" for kind, *_ in _bounded(_png_chunks(data))))
+    )
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return bool(image.getexif().get(ORIENTATION, 1) != 1)
 
 
 def _is_srgb(image: Image.Image) -> bool:
@@ -141,11 +208,11 @@ def _encode_again(image: Image.Image) -> Photo:
     flat = _to_srgb(upright)
     flat.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    if image.format == "JPEG":
+    if _format(image) == "JPEG":
         flat.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     else:
         flat.save(out, "PNG", compress_level=3)
-    content_type = "image/jpeg" if image.format == "JPEG" else "image/png"
+    content_type = "image/jpeg" if _format(image) == "JPEG" else "image/png"
     return Photo(data=out.getvalue(), content_type=content_type, width=flat.width, height=flat.height)
 
 
@@ -173,47 +240,52 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _without_metadata(data: bytes, file_format: str) -> bytes:
-    chunks = {"JPEG": _jpeg_segments, "PNG": _png_chunks, "WEBP": _webp_chunks}[file_format](data)
-    kept = b"".join(chunks)
-    if file_format == "WEBP":
-        kept = b"RIFF" + (len(kept) + 4).to_bytes(4, "little") + b"WEBP" + kept
-    return kept
+    if file_format == "JPEG":
+        dropped = {COMMENT, *APPLICATION_SEGMENTS} - {APP0, APP14}
+        return data[:2] + b"".join(
+            data[a:b] for marker, a, b in _bounded(_jpeg_segments(data)) if marker not in dropped
+        )
+    if file_format == "PNG":
+        chunks = _bounded(_png_chunks(data))
+        return data[:8] + b"".join(data[a:b] for kind, a, b in chunks if kind[:1].isupper() or kind in PNG_COLOURS)
+    kept = b"".join(_webp_chunks(data))
+    return b"RIFF" + (len(kept) + 4).to_bytes(4, "little") + b"WEBP" + kept
 
 
-def _jpeg_segments(data: bytes) -> Iterator[bytes]:
-    """The segments a decoder needs (ITU T.81, annex B): everything but comments and APPn.
+def _bounded(segments: Iterator[Segment]) -> Iterator[Segment]:
+    """The same, but ``ValueError`` after ``MAX_SEGMENTS``."""
+    for number, segment in enumerate(segments):
+        if number >= MAX_SEGMENTS:
+            raise ValueError(f"the image has more than {MAX_SEGMENTS:,} segments")
+        yield segment
 
-    APP0 (JFIF) and APP14 (Adobe's colour transform) change how pixels are read and stay. What some cameras
-    append after the end of the image, thumbnails and whole videos, is cut off.
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment up to the end of the image (ITU T.81, annex B).
+
+    A scan's entropy-coded data comes as a segment of its own, with marker 0. What some cameras append after the end
+    of the image, thumbnails and whole videos, is left out.
     """
-    yield data[:2]
     position = 2
-    while marker_at := JPEG_MARKER.search(data, position):
-        # Between two segments lies nothing, or the entropy-coded data of a scan.
-        yield data[position : marker_at.start()]
-        position = marker_at.start()
-        marker = data[position + 1]
+    while found := JPEG_MARKER.search(data, position):
+        start = found.start()
+        if start > position:
+            yield 0, position, start
+        marker = data[start + 1]
+        position = start + 2 if marker == END_OF_IMAGE else start + 2 + int.from_bytes(data[start + 2 : start + 4])
+        yield marker, start, position
         if marker == END_OF_IMAGE:
-            yield data[position : position + 2]
             return
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4])
-        if not (marker == COMMENT or (marker in APPLICATION_SEGMENTS and marker not in (APP0, APP14))):
-            yield data[position:end]
-        position = end
     raise ValueError("the JPEG has no end")
 
 
-def _png_chunks(data: bytes) -> Iterator[bytes]:
-    """The critical chunks (PNG specification, section 5) and those that change how colours are read."""
-    yield data[:8]
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start and end of each chunk (PNG specification, section 5)."""
     position = 8
-    while position + 12 <= len(data):
-        length = int.from_bytes(data[position : position + 4])
-        kind = data[position + 4 : position + 8]
-        end = position + 12 + length
-        if kind[:1].isupper() or kind in (b"tRNS", b"gAMA", b"cHRM", b"sRGB"):
-            yield data[position:end]
-        position = end
+    while position + 8 <= len(data):
+        start, kind = position, data[position + 4 : position + 8]
+        position += 12 + int.from_bytes(data[position : position + 4])
+        yield kind, start, position
         if kind == b"IEND":
             return
     raise ValueError("the PNG has no end")

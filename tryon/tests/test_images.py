@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
 from collections.abc import Callable
+from random import Random
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL.JpegImagePlugin import JpegImageFile
 
 from tryon.exceptions import ImageTooLarge, NotAnImage, TryOnError, UnusableImage
-from tryon.images import inspect, needs_decoding, normalise
+from tryon.images import inspect, is_quick, normalise, thumbnail
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (96, 128)) -> Image.Image:
@@ -56,9 +60,8 @@ def test_metadata_is_cut_out_without_touching_a_pixel(file_format: str) -> None:
         options |= {"lossless": True, "xmp": b"A camera of mine"}
     data = encoded(picture(), file_format, **options)
     assert b"A camera of mine" in data
-    assert not needs_decoding(data)
-
-    photo = normalise(data, field="user_image_url")
+    with mock.patch("tryon.images._encode_again", side_effect=AssertionError):
+        photo = normalise(data, field="user_image_url")
 
     assert b"A camera of mine" not in photo.data
     assert not decoded(photo.data).getexif()
@@ -92,7 +95,6 @@ def test_every_orientation_comes_out_upright(orientation: int) -> None:
 
     assert (photo.width, photo.height) == (96, 128)
     assert decoded(photo.data).tobytes() == upright.tobytes()
-    assert needs_decoding(data) == (orientation > 1)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_another_colour_space_becomes_srgb() -> None:
     swapped = srgb.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
     swapped = swapped.replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))
     data = encoded(Image.new("RGB", (100, 100), "red"), "PNG", icc_profile=swapped)
-    assert needs_decoding(data)
+    assert not is_quick(data)
     result = decoded(normalise(data, field="f").data)
     assert "icc_profile" not in result.info
     red, green, blue = result.getpixel((50, 50))  # type: ignore[misc]
@@ -144,7 +146,7 @@ def test_a_profile_that_cannot_be_read_is_ignored() -> None:
 
 def test_an_srgb_profile_is_no_reason_to_decode() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    assert not needs_decoding(encoded(picture(), icc_profile=srgb.tobytes()))
+    assert is_quick(encoded(picture(), icc_profile=srgb.tobytes()))
 
 
 def test_a_huge_photo_is_scaled_down() -> None:
@@ -205,6 +207,155 @@ def test_inspect_refuses_what_is_cut_off(file_format: str) -> None:
             inspect(data[:-missing])
 
 
+def test_any_damage_is_a_refusal_and_nothing_else() -> None:
+    random = Random(7)  # noqa: S311 - repeatable
+    tags = exif(6)
+    for file_format in ("JPEG", "PNG", "WEBP"):
+        whole = encoded(picture(), file_format, exif=tags)
+        for _ in range(700):
+            damaged = bytearray(whole[: random.choice([len(whole), random.randrange(len(whole))])])
+            for _ in range(random.choice([0, 1, 5, 50])):
+                if damaged:
+                    damaged[random.randrange(len(damaged))] = random.randrange(256)
+            data = bytes(damaged)
+            is_quick(data)
+            for use in (inspect, lambda data: normalise(data, field="f"), lambda data: thumbnail(data, 96)):
+                with contextlib.suppress(TryOnError):
+                    use(data)
+
+
+def flood(kind: str) -> bytes:
+    """An image with a hundred thousand empty segments before its pixels."""
+    jpeg, png = encoded(picture()), encoded(picture(), "PNG")
+    chunk = struct.pack(">I", 0) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
+    return {
+        "APP5": jpeg[:2] + b"\xff\xe5\x00\x02" * 100_000 + jpeg[2:],
+        "COM": jpeg[:2] + b"\xff\xfe\x00\x02" * 100_000 + jpeg[2:],
+        "chunks": png[:33] + chunk * 100_000 + png[33:],
+        "chunks at the end": png[:-12] + chunk * 100_000 + png[-12:],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["APP5", "COM", "chunks", "chunks at the end"])
+def test_a_flood_of_segments_is_refused_before_pillow_wades_through_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    original = io.BytesIO.read
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            read.append(1)
+            return original(self, size)
+
+    monkeypatch.setattr("tryon.images.io.BytesIO", Counted)
+    data = flood(kind)
+    assert is_quick(data)
+    with pytest.raises((NotAnImage, UnusableImage)):
+        normalise(data, field="f")
+    assert len(read) < 1000
+
+
+def test_no_pixel_of_a_png_is_decoded_to_look_for_its_exif(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, after_the_pixels = encoded(picture(), "PNG"), encoded(picture(), "PNG")
+    tags = exif(6).tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(tags)) + b"eXIf" + tags + struct.pack(">I", zlib.crc32(b"eXIf" + tags))
+    after_the_pixels = plain[:-12] + chunk + plain[-12:]
+    assert normalise(after_the_pixels, field="f").width == 128, "turned"
+    assert not is_quick(after_the_pixels)
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", refuse)
+    assert is_quick(plain)
+    assert normalise(plain, field="f").width == 96
+    assert inspect(plain).width == 96
+
+
+def test_a_photo_of_several_pictures_is_its_first() -> None:
+    """Some phones' photos: a JPEG with more JPEGs behind it, which Pillow calls an MPO."""
+    data = encoded(picture(), "MPO", save_all=True, append_images=[picture().rotate(180)])
+    photo = normalise(data, field="f")
+    assert photo.content_type == "image/jpeg"
+    assert photo.data.count(b"\xff\xd8") == 1
+    assert decoded(photo.data).tobytes() == decoded(data).tobytes()
+    assert inspect(data).content_type == "image/jpeg"
+
+
 def test_inspect_tells_type_and_size_by_content() -> None:
     info = inspect(encoded(picture(), "WEBP"))
     assert (info.content_type, info.width, info.height) == ("image/webp", 96, 128)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_a_thumbnail_is_a_small_jpeg_of_the_same_picture(file_format: str) -> None:
+    whole = Image.linear_gradient("L").resize((1000, 1500)).convert("RGB")
+    small = decoded(thumbnail(encoded(whole, file_format), 192))
+    assert (small.format, small.mode, small.size) == ("JPEG", "RGB", (128, 192))
+    expected = np.asarray(whole.resize((128, 192)), dtype=int)
+    assert np.abs(np.asarray(small, dtype=int) - expected).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((96, 128), (96, 128)), ((4000, 50), (384, 5)), ((50, 4000), (2, 192))]
+)
+def test_a_thumbnail_stays_in_its_box_and_is_never_larger(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert decoded(thumbnail(encoded(picture(size=size)), 192)).size == expected
+
+
+def test_a_thumbnail_of_a_photo_that_lies_on_its_side_is_upright() -> None:
+    image = Image.new("RGB", (1500, 1000), "red")
+    image.paste("blue", (750, 0, 1500, 1000))
+    small = decoded(thumbnail(encoded(image, exif=exif(6)), 192))
+    assert small.size == (128, 192)
+    top, bottom = small.getpixel((64, 20)), small.getpixel((64, 170))
+    assert (top[0] > 245, bottom[2] > 245) == (True, True)  # type: ignore[index]
+    assert not small.getexif()
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "1", "P", "LA", "RGBA", "I;16"])
+def test_odd_modes_have_thumbnails_in_rgb(mode: str) -> None:
+    image = picture("L" if mode == "I;16" else mode, size=(600, 800))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image, dtype=np.uint16) * 257)
+    small = decoded(thumbnail(encoded(image, "JPEG" if mode == "CMYK" else "PNG"), 192))
+    assert (small.mode, small.size) == ("RGB", (144, 192))
+
+
+def test_a_thumbnail_lays_transparency_on_white() -> None:
+    image = Image.new("RGBA", (500, 500), (255, 0, 0, 0))
+    assert decoded(thumbnail(encoded(image, "PNG"), 192)).getpixel((50, 50)) == (255, 255, 255)
+
+
+def test_a_thumbnail_of_a_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[tuple[int, int]] = []
+    load = JpegImageFile.load
+
+    def noted(image: JpegImageFile) -> Any:
+        loaded.append(image.size)
+        return load(image)
+
+    monkeypatch.setattr(JpegImageFile, "load", noted)
+    thumbnail(encoded(picture(size=(2048, 3072))), 192)
+    assert loaded[0] == (256, 384)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", NotAnImage),
+        (encoded(picture())[:-20], UnusableImage),
+        (encoded(picture(), "PNG")[:-60], UnusableImage),
+    ],
+    ids=["svg", "cut", "cut png"],
+)
+def test_a_thumbnail_of_what_is_no_picture_is_refused(data: bytes, error: type[TryOnError]) -> None:
+    with pytest.raises(error):
+        thumbnail(data, 192)
+
+
+def test_a_thumbnail_is_guarded_against_bombs(tryon: Callable[..., None]) -> None:
+    tryon(MAX_IMAGE_PIXELS=10_000)
+    with pytest.raises(ImageTooLarge):
+        thumbnail(encoded(picture()), 192)
