@@ -1,38 +1,98 @@
-"""The operator's screens. Money and runs are read-only; what may be done is an action with a reason."""
+"""The operator's screens. Money and runs are read-only; credits are granted with a reason, keys are revoked."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import display_for_value
+from django.contrib.admin.widgets import AdminIntegerFieldWidget, AdminTextInputWidget
 from django.contrib.auth import get_user_model
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import models, transaction
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
-from .credits import get_credits
+from . import images
+from .credits import MAX_GRANT, LedgerCredits, get_credits
 from .exceptions import InsufficientCredits
 from .models import ApiKey, CreditAccount, CreditEntry, TryOn, UsageRecord
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
-    TabularInline = admin.TabularInline[Any, Any]
+    ModelForm = forms.ModelForm[CreditAccount]
 else:
-    ModelAdmin, TabularInline = admin.ModelAdmin, admin.TabularInline
+    ModelAdmin, ModelForm = admin.ModelAdmin, forms.ModelForm
 
-USERNAME = f"user__{get_user_model().USERNAME_FIELD}"
+logger = logging.getLogger("tryon.admin")
+
+USERNAME: Final = f"user__{get_user_model().USERNAME_FIELD}"
 """The lookup for a user's name, whatever the host's user model calls it."""
+
+THUMBNAIL_HEIGHT: Final = 96
+"""CSS pixels of a picture in the list; it has twice as many of its own, for sharp screens."""
+
+PICTURE_HEIGHT: Final = 640
+"""CSS pixels of a picture on its run's page, at most."""
+
+PICTURE_HEADERS: Final = {
+    # A day: then a picture that was deleted is gone from the operator's browser, too.
+    "Cache-Control": "private, max-age=86400, immutable",
+    "X-Content-Type-Options": "nosniff",
+}
+
+Column = Callable[[Any], str]
+
+
+def cut(name: str, description: Any, *, ordering: str = "", length: int = 16) -> Column:
+    """A column with the first characters of a text, the whole of which shows under the pointer."""
+
+    @admin.display(description=description, ordering=ordering or name)
+    def column(row: Any) -> str:
+        value = attrgetter(name)(row)
+        if not value:
+            return ""
+        return format_html('<span title="{}">{}</span>', value, Truncator(value).chars(length))
+
+    column.__name__ = name.replace(".", "_")
+    return column
+
+
+def when(name: str, description: Any) -> Column:
+    """A column with a time, on two lines where it is narrow; Django keeps dates on one."""
+
+    @admin.display(description=description, ordering=name)
+    def column(row: Any) -> str:
+        return str(display_for_value(getattr(row, name), ""))
+
+    column.__name__ = name
+    return column
+
+
+CREATED = when("created_at", _("created at"))
+USER = cut("user", _("user"), ordering=USERNAME)
+CATALOG_ID = cut("catalog_id", _("catalogue id"))
 
 
 class ReadOnlyAdmin(ModelAdmin):
     """Rows that only the program writes."""
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -42,10 +102,39 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
+class KeyState(models.TextChoices):
+    """What a key is good for now."""
+
+    VALID = "valid", _("valid")
+    REVOKED = "revoked", _("revoked")
+    EXPIRED = "expired", _("expired")
+
+
+class KeyStateFilter(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return KeyState.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        revoked, expired = Q(revoked_at__isnull=False), Q(expires_at__lte=timezone.now())
+        states: dict[str, Q] = {
+            KeyState.VALID: ~revoked & ~expired,
+            KeyState.REVOKED: revoked,
+            KeyState.EXPIRED: ~revoked & expired,
+        }
+        return queryset.filter(states.get(str(self.value()), Q()))
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(ModelAdmin):
-    list_display = ("__str__", "user", "name", "state", "created_at", "expires_at", "last_used_at")
-    list_filter = ("revoked_at", "created_at", "expires_at")
+    list_display = (
+        "__str__", USER, cut("name", _("name")), "state", CREATED, when("expires_at", _("expires at")),
+        when("last_used_at", _("last used at")),
+    )  # fmt: skip
+    list_filter = (KeyStateFilter,)
+    list_select_related = ("user",)
     search_fields = ("prefix", "name", USERNAME)
     raw_id_fields = ("user",)
     readonly_fields = ("prefix", "created_at", "revoked_at", "last_used_at")
@@ -69,117 +158,227 @@ class ApiKeyAdmin(ModelAdmin):
     @admin.display(description=_("state"))
     def state(self, key: ApiKey) -> str:
         if key.revoked_at:
-            return str(_("revoked"))
-        return str(_("valid") if key.is_valid(timezone.now()) else _("expired"))
+            return str(KeyState.REVOKED.label)
+        return str(KeyState.VALID.label if key.is_valid(timezone.now()) else KeyState.EXPIRED.label)
 
-    @admin.action(description=_("Revoke the selected keys"))
+    @admin.action(description=_("Revoke the selected keys"), permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        count = queryset.filter(revoked_at=None).update(revoked_at=timezone.now())
-        for key in queryset:
-            self.log_change(request, key, "Revoked.")
-        self.message_user(request, _("%(count)d key(s) revoked.") % {"count": count})
+        with transaction.atomic():
+            # Listed first: in a list of valid keys no revoked one is found again.
+            keys = list(queryset.filter(revoked_at=None))
+            ApiKey.objects.filter(pk__in=[key.pk for key in keys]).update(revoked_at=timezone.now())
+            for key in keys:
+                self.log_change(request, key, "Revoked.")
+        text = ngettext("%(count)d key revoked.", "%(count)d keys revoked.", len(keys))
+        self.message_user(request, text % {"count": len(keys)})
 
 
 class GrantForm(forms.Form):
     """How many credits, and why."""
 
-    credits = forms.IntegerField(label=_("Credits"), help_text=_("Negative to take credits away."))
-    reason = forms.CharField(label=_("Reason"), max_length=200)
+    required_css_class = "required"
+    credits = forms.IntegerField(
+        label=_("Credits"),
+        min_value=-MAX_GRANT,
+        max_value=MAX_GRANT,
+        widget=AdminIntegerFieldWidget,
+        help_text=_("Negative to take credits away."),
+    )
+    reason = forms.CharField(
+        label=_("Reason"), max_length=200, widget=AdminTextInputWidget, help_text=_("It stands in the ledger.")
+    )
+
+    def clean_credits(self) -> int:
+        amount: int = self.cleaned_data["credits"]
+        if not amount:
+            raise ValidationError(_("Nothing would change: give at least 1 credit, or take one."))
+        return amount
 
 
-class CreditEntryInline(TabularInline):
-    model = CreditEntry
-    fields = ("created_at", "kind", "amount", "key", "reason")
-    readonly_fields = fields
-    can_delete = False
-    extra = 0
-    max_num = 0
+class AccountForm(ModelForm):
+    """A user's first credits, which open the account, and why."""
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    credits = forms.IntegerField(label=_("Credits"), min_value=1, max_value=MAX_GRANT, widget=AdminIntegerFieldWidget)
+    reason = forms.CharField(
+        label=_("Reason"), max_length=200, widget=AdminTextInputWidget, help_text=_("It stands in the ledger.")
+    )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[CreditEntry]:
-        return super().get_queryset(request).order_by("-pk")
+    class Meta:
+        help_texts = {"user": _("Someone without an account. The others are granted credits in the list.")}
+        error_messages = {"user": {"unique": _("This user has an account: grant credits to it in the list.")}}
+
+
+class HasCreditsFilter(admin.SimpleListFilter):
+    title = _("balance")
+    parameter_name = "has_credits"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return [("yes", _("has credits")), ("no", _("no credits"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[CreditAccount]) -> QuerySet[CreditAccount]:
+        has_credits = {"yes": Q(balance__gt=0), "no": Q(balance=0)}
+        return queryset.filter(has_credits.get(str(self.value()), Q()))
 
 
 @admin.register(CreditAccount)
 class CreditAccountAdmin(ReadOnlyAdmin):
-    list_display = ("user", "balance")
+    """Balances. Only a grant changes them, so that the ledger explains each."""
+
+    form = AccountForm
+    list_display = (cut("user", _("user"), ordering=USERNAME, length=40), "balance")
+    list_filter = (HasCreditsFilter,)
     search_fields = (USERNAME,)
     list_select_related = ("user",)
+    raw_id_fields = ("user",)
     actions = ("grant",)
 
-    @admin.action(description=_("Grant credits to the selected accounts"))
+    def has_grant_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may grant credits, and the balances of this page are the ones in use."""
+        return request.user.has_perm("tryon.add_creditentry") and isinstance(get_credits(), LedgerCredits)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("tryon.add_creditaccount") and self.has_grant_permission(request)
+
+    def get_fields(self, request: HttpRequest, obj: CreditAccount | None = None) -> Any:
+        return ["user", "balance", "ledger"] if obj else ["user", "credits", "reason"]
+
+    @admin.display(description=_("ledger"))
+    def ledger(self, account: CreditAccount) -> str:
+        count = account.entries.count()
+        return format_html(
+            '<a href="{}">{}</a>',
+            reverse(
+                "admin:tryon_creditentry_changelist",
+                query={"account__id__exact": account.pk},
+                current_app=self.admin_site.name,
+            ),
+            ngettext("%(count)d line", "%(count)d lines", count) % {"count": count},
+        )
+
+    def save_model(self, request: HttpRequest, obj: CreditAccount, form: Any, change: bool) -> None:
+        user, amount, reason = (form.cleaned_data[name] for name in ("user", "credits", "reason"))
+        get_credits().grant(user, amount, reason=reason)
+        obj.pk = CreditAccount.objects.get(user=user).pk
+        obj.refresh_from_db()
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        return self._granted(form.cleaned_data["credits"], form.cleaned_data["reason"])
+
+    @admin.action(description=_("Grant credits to the selected accounts"), permissions=["grant"])
     def grant(self, request: HttpRequest, queryset: QuerySet[CreditAccount]) -> HttpResponse | None:
-        if not request.user.has_perm("tryon.add_creditentry"):
-            self.message_user(request, _("You may not grant credits."), messages.ERROR)
-            return None
         form = GrantForm(request.POST if "apply" in request.POST else None)
         if form.is_valid():
-            self._grant(request, queryset, form.cleaned_data["credits"], form.cleaned_data["reason"])
+            for account in queryset.select_related("user"):
+                self._grant(request, account, **form.cleaned_data)
             return None
+        request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),
             "title": _("Grant credits"),
             "form": form,
-            "accounts": queryset,
+            "accounts": queryset.select_related("user"),
             "opts": self.opts,
-            "checkbox_name": ACTION_CHECKBOX_NAME,
+            "media": self.media,
+            "action_checkbox_name": ACTION_CHECKBOX_NAME,
+            "changelist_url": request.get_full_path(),
         }
-        return render(request, "admin/tryon/grant_credits.html", context)
+        return TemplateResponse(request, "admin/tryon/grant_credits.html", context)
 
-    def _grant(self, request: HttpRequest, queryset: QuerySet[CreditAccount], amount: int, reason: str) -> None:
-        for account in queryset.select_related("user"):
-            if account.user is None:
-                continue
-            try:
-                balance = get_credits().grant(account.user, amount, reason=reason)
-            except InsufficientCredits as error:
-                self.message_user(request, f"{account.user}: {error}", messages.ERROR)
-                continue
-            self.log_change(request, account, f"Granted {amount} credits: {reason}")
-            self.message_user(request, f"{account.user}: {balance}")
+    def _grant(self, request: HttpRequest, account: CreditAccount, credits: int, reason: str) -> None:  # noqa: A002
+        if account.user is None:
+            text = _("The user of account %(account)d was deleted: nothing granted.") % {"account": account.pk}
+            self.message_user(request, text, messages.ERROR)
+            return
+        try:
+            with transaction.atomic():
+                balance = get_credits().grant(account.user, credits, reason=reason)
+                self.log_change(request, account, self._granted(credits, reason))
+        except InsufficientCredits as error:
+            self.message_user(request, f"“{account.user}”: {error}", messages.ERROR)
+            return
+        # In quotes, as Django's own messages: it shows their first letter in upper case.
+        text = ngettext("“%(user)s” now has %(count)d credit.", "“%(user)s” now has %(count)d credits.", balance)
+        self.message_user(request, text % {"user": account.user, "count": balance}, messages.SUCCESS)
+
+    @staticmethod
+    def _granted(amount: int, reason: str) -> str:
+        return f"Granted {amount} credits: {reason}"
 
 
 @admin.register(CreditEntry)
 class CreditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "user", "kind", "amount", "key", "reason")
+    list_display = (
+        CREATED, cut("account.user", _("user"), ordering=f"account__{USERNAME}"), "kind", "amount",
+        cut("key", _("run"), length=9), cut("reason", _("reason"), length=30),
+    )  # fmt: skip
     list_filter = ("kind", "created_at")
     search_fields = (f"account__{USERNAME}", "key", "reason")
     date_hierarchy = "created_at"
     list_select_related = ("account__user",)
 
-    @admin.display(description=_("user"), ordering="account__user")
-    def user(self, entry: CreditEntry) -> str:
-        return str(entry.account.user)
-
 
 @admin.register(TryOn)
 class TryOnAdmin(ReadOnlyAdmin):
-    list_display = (
-        "thumbnail", "created_at", "user", "catalog_id", "status", "provider", "model", "latency_ms", "credits",
-        "error_code",
-    )  # fmt: skip
+    list_display = ("thumbnail", CREATED, USER, CATALOG_ID, "status", "wrapped_error_code", "latency_ms")
+    list_display_links = ("thumbnail", CREATED)
     list_filter = ("status", "provider", "model", "error_code", "created_at")
     search_fields = ("id", USERNAME, "catalog_id", "request_id", "provider_request_id")
     date_hierarchy = "created_at"
     list_select_related = ("user",)
+    list_per_page = 25
+
+    def get_fields(self, request: HttpRequest, obj: TryOn | None = None) -> Any:
+        # Not "image": Django would ask the storage for its address, and fail with it.
+        return ["picture", *(field.name for field in TryOn._meta.fields if field.name != "image")]
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.thumbnail_view, cacheable=True)
+        return [path("<uuid:pk>/thumbnail", view, name="tryon_tryon_thumbnail"), *super().get_urls()]
+
+    def thumbnail_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """The picture in small, for the list: the whole may be large, and its storage private."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        tryon = get_object_or_404(self.get_queryset(request).exclude(image=""), pk=pk)
+        try:
+            with tryon.image.open() as file:
+                small = images.thumbnail(file.read(), 2 * THUMBNAIL_HEIGHT)
+        except FileNotFoundError as error:
+            raise Http404("The file is gone.") from error
+        except Exception as error:
+            logger.exception("No thumbnail of %s.", tryon.image.name)
+            raise Http404("The file cannot be read.") from error
+        return HttpResponse(small, content_type="image/jpeg", headers=PICTURE_HEADERS)
 
     @admin.display(description=_("picture"))
     def thumbnail(self, tryon: TryOn) -> str:
         if not tryon.image:
             return ""
-        return format_html('<img src="{}" alt="" height="96" loading="lazy">', tryon.image.url)
+        url = reverse("admin:tryon_tryon_thumbnail", args=[tryon.pk], current_app=self.admin_site.name)
+        return format_html('<img src="{}" alt="{}" height="{}" loading="lazy">', url, _("Picture"), THUMBNAIL_HEIGHT)
 
-    def get_fields(self, request: HttpRequest, obj: TryOn | None = None) -> Any:
-        return ["thumbnail", *(field.name for field in TryOn._meta.fields)]
+    @admin.display(description=_("error code"), ordering="error_code")
+    def wrapped_error_code(self, tryon: TryOn) -> str:
+        return format_html_join(mark_safe("_<wbr>"), "{}", ((word,) for word in tryon.error_code.split("_")))
+
+    @admin.display(description=_("picture"))
+    def picture(self, tryon: TryOn) -> str:
+        if not tryon.image:
+            return self.get_empty_value_display()
+        try:
+            url = tryon.image.url
+        except Exception:
+            logger.exception("The storage gives no address for %s.", tryon.image.name)
+            return str(tryon.image.name)
+        height = min(tryon.height or PICTURE_HEIGHT, PICTURE_HEIGHT)
+        return format_html(
+            '<a href="{}"><img src="{}" alt="" height="{}"><br>{}</a>', url, url, height, tryon.image.name
+        )
 
 
 @admin.register(UsageRecord)
 class UsageRecordAdmin(ReadOnlyAdmin):
-    list_display = (
-        "created_at", "user", "catalog_id", "status", "provider", "model", "credits", "cost_usd", "latency_ms",
-    )  # fmt: skip
+    list_display = (CREATED, USER, CATALOG_ID, "status", cut("model", _("model")), "credits", "cost_usd")
     list_filter = ("status", "provider", "model", "created_at")
     search_fields = (USERNAME, "catalog_id", "tryon__id")
     date_hierarchy = "created_at"
