@@ -12,6 +12,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
@@ -41,6 +42,9 @@ TimeoutException = httpx.TimeoutException
 
 MAX_CONNECTIONS: Final = 100
 """Downloads at the same time, for one client; more wait for their turn."""
+
+MAX_RESOLVING: Final = 64
+"""Names that are looked up at the same time in this process."""
 
 MAX_ADDRESSES: Final = 4
 """Addresses of one host that are tried before giving up."""
@@ -184,6 +188,12 @@ def guarded_client(
 
 
 @functools.cache
+def _resolvers() -> ThreadPoolExecutor:
+    """Threads of their own: the event loop has a handful, which a few names with slow servers would keep busy."""
+    return ThreadPoolExecutor(MAX_RESOLVING, thread_name_prefix="tryon-dns")
+
+
+@functools.cache
 def _tls() -> ssl.SSLContext:
     """Shared: reading the trusted certificates takes longer than a download."""
     return httpx.create_ssl_context(trust_env=False)
@@ -245,9 +255,10 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
     @staticmethod
     async def _resolve(host: str, port: int, timeout: float | None) -> list[str]:
         loop = asyncio.get_running_loop()
+        look_up = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
         try:
             async with asyncio.timeout(timeout):
-                answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+                answers = await loop.run_in_executor(_resolvers(), look_up)
         except TimeoutError:
             raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from None
         except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long

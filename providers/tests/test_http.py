@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -257,18 +258,54 @@ def test_names_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch, url: str) -> N
 
 
 def test_slow_dns_counts_against_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: answered.wait(30))
+
     async def main() -> None:
-        never = asyncio.Event()
-
-        async def getaddrinfo(*args: Any, **kwargs: Any) -> None:
-            await never.wait()
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
         async with http.guarded_client(allowed_hosts=[], timeout=0.05) as client:
             await client.get("http://slow.example/")
 
-    with pytest.raises(http.TimeoutException):
-        asyncio.run(main())
+    try:
+        with pytest.raises(http.TimeoutException):
+            asyncio.run(main())
+    finally:
+        answered.set()
+
+
+def test_names_with_slow_servers_do_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than the event loop has threads of its own."""
+    slow, answered, asked = 40, threading.Event(), 0
+    resolve = socket.getaddrinfo
+
+    async def main(server: VendorServer) -> int:
+        loop, all_asked = asyncio.get_running_loop(), asyncio.Event()
+
+        def count() -> None:
+            nonlocal asked
+            asked += 1
+            if asked == slow:
+                all_asked.set()
+
+        def getaddrinfo(host: str, *args: Any, **kwargs: Any) -> Any:
+            if host != "slow.example":
+                return resolve(host, *args, **kwargs)
+            loop.call_soon_threadsafe(count)
+            answered.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        async with http.guarded_client(allowed_hosts=[f"127.0.0.1:{server.port}"], timeout=30) as client:
+            waiting = [asyncio.create_task(client.get("http://slow.example/")) for _ in range(slow)]
+            try:
+                await asyncio.wait_for(all_asked.wait(), 10)
+                status: int = (await client.get(server.base_url)).status_code
+            finally:
+                answered.set()
+                await asyncio.gather(*waiting, return_exceptions=True)
+            return status
+
+    with VendorServer(PAGE) as server:
+        assert asyncio.run(main(server)) == 200
 
 
 @pytest.mark.parametrize(
