@@ -1,9 +1,10 @@
 """ASGI entry point: ``uvicorn sakura_inference.asgi:application``."""
 
-import os
-
 from django.core.asgi import get_asgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings.development")
+from sakura_inference.start import check_production
+from settings.environment import choose_settings
 
+choose_settings()
 application = get_asgi_application()
+check_production()

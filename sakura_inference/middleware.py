@@ -13,7 +13,10 @@ from django.contrib.sessions import middleware as sessions
 from django.http import HttpRequest, HttpResponseBase
 from django.middleware import clickjacking, common, csrf, security
 
+from tryon.conf import conf
+
 NO_SESSION_PATHS = ("/api/", "/health")
+KEYS_ONLY = ("tryon.authentication.ApiKeyAuthentication",)
 
 
 class OnTheLoop:
@@ -33,12 +36,12 @@ class OnTheLoop:
 
 
 class NotForTheAPI:
-    """For middleware of logged-in pages: the API has keys, no sessions."""
+    """For middleware of logged-in pages: the API has keys, no sessions, unless the settings let others in as well."""
 
     get_response: Callable[[HttpRequest], Any]
 
     def __call__(self, request: HttpRequest) -> Any:
-        if request.path.startswith(NO_SESSION_PATHS):
+        if request.path.startswith(NO_SESSION_PATHS) and tuple(conf.AUTHENTICATION_CLASSES) == KEYS_ONLY:
             return self.get_response(request)
         return super().__call__(request)  # type: ignore[misc]
 
@@ -60,7 +63,13 @@ class CommonMiddleware(NotForTheAPI, common.CommonMiddleware):
 
 
 class CsrfViewMiddleware(NotForTheAPI, csrf.CsrfViewMiddleware):
-    pass
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        super().__init__(get_response)
+        if self.async_mode:
+            self.process_view = self._on_the_loop  # type: ignore[assignment]
+
+    async def _on_the_loop(self, *args: Any) -> HttpResponseBase | None:
+        return super().process_view(*args)
 
 
 class AuthenticationMiddleware(NotForTheAPI, auth.AuthenticationMiddleware):

@@ -6,7 +6,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 from django.views.static import serve
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerView
 
 from tryon import views
 from tryon.samples import urls as samples
@@ -26,7 +26,7 @@ PAGE = {"url_name": "schema", "http_method_names": ["get", "head"]}
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(**PAGE), name="docs"),
     path("redoc", SpectacularRedocView.as_view(**PAGE, template_name="redoc.html"), name="redoc"),
     path("", include("tryon.urls")),

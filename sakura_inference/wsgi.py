@@ -1,9 +1,10 @@
 """WSGI entry point, for hosts that have no ASGI server; each request then occupies a worker while it waits."""
 
-import os
-
 from django.core.wsgi import get_wsgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings.development")
+from sakura_inference.start import check_production
+from settings.environment import choose_settings
 
+choose_settings()
 application = get_wsgi_application()
+check_production()

@@ -1,14 +1,13 @@
 """Settings that all environments share. This package reads the environment; nothing else does."""
 
-from pathlib import Path
+import logging
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+from .environment import BASE_DIR, env, read_dot_env
 
-env = environ.Env()
-if env.bool("READ_DOT_ENV", default=True):
-    env.read_env(BASE_DIR / ".env")
+read_dot_env()
 
 SECRET_KEY = env.str("SECRET_KEY", default="")
 DEBUG = False
@@ -25,6 +24,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "tryon",
+    "sakura_inference",
 ]
 
 # The API's own chain is the first three, none of which changes threads; the rest is for the admin alone
@@ -47,7 +47,6 @@ ASGI_APPLICATION = "sakura_inference.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "sakura_inference" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -65,6 +64,11 @@ TEMPLATES = [
 def database(url: str) -> dict[str, object]:
     """A DATABASES entry for ``sqlite:///path`` or ``postgres://user:password@host:port/name``."""
     config: dict[str, object] = environ.Env.db_url_config(url)
+    if "ENGINE" not in config:
+        # The URL itself may hold a password.
+        raise ImproperlyConfigured(
+            "DATABASE_URL is no database's address. Use sqlite:///path or postgres://user:password@host:5432/name."
+        )
     if config["ENGINE"] == "django.db.backends.sqlite3":
         # Without these, parallel writers fail with "database is locked".
         config["OPTIONS"] = {
@@ -126,8 +130,8 @@ def result_storage(url: str) -> dict[str, object]:
             },
         ),
     }
-    if scheme not in backends:
-        raise environ.ImproperlyConfigured(
+    if scheme not in backends or not name:
+        raise ImproperlyConfigured(
             f"STORAGE_URL is {url!r}. Use s3://bucket, gs://bucket or azure://container, or leave it empty."
         )
     backend, options = backends[scheme]
@@ -187,14 +191,19 @@ TRYON = {
         "fake": {"BACKEND": "providers.fake.FakeProvider"},
     },
     "SERVICE_NAME": env.str("SERVICE_NAME", default="sakura-rasa-inference"),
-    "PORT": env.int("PORT", default=8001),
     "THROTTLE_RPM": env.int("THROTTLE_RPM", default=10),
     "TRUSTED_PROXIES": env.int("TRUSTED_PROXIES", default=0),
 }
 
+PORT = env.int("PORT", default=8001)
+if not 1 <= PORT <= 65535:
+    raise ImproperlyConfigured(f"PORT is {PORT}. Give 1 to 65535.")
+
 # Logs
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+if LOG_LEVEL not in logging.getLevelNamesMapping():
+    raise ImproperlyConfigured(f"LOG_LEVEL is {LOG_LEVEL!r}. Use DEBUG, INFO, WARNING, ERROR or CRITICAL.")
 LOG_FILE = BASE_DIR / "logs" / "inference.log"
 
 HANDLERS: dict[str, dict[str, object]] = {

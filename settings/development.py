@@ -1,7 +1,8 @@
 """Development, the default: everything runs on this machine, without a key or a service."""
 
 from .base import *  # noqa: F403
-from .base import SECRET_KEY, TRYON, env
+from .base import PORT, SECRET_KEY, TRYON
+from .environment import env
 
 DEBUG = True
 SECRET_KEY = SECRET_KEY or "development-only-and-refused-in-production"
@@ -10,5 +11,5 @@ ALLOWED_HOSTS = ["*"]
 TRYON |= {
     "PROVIDER": env.str("AI_PROVIDER", default="local"),
     # The demo photos are served by this very server. Production has no such list.
-    "FETCH_ALLOWED_HOSTS": [f"localhost:{TRYON['PORT']}", f"127.0.0.1:{TRYON['PORT']}"],
+    "FETCH_ALLOWED_HOSTS": [f"localhost:{PORT}", f"127.0.0.1:{PORT}"],
 }

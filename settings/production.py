@@ -3,12 +3,13 @@
 from django.core.exceptions import ImproperlyConfigured
 
 from .base import *  # noqa: F403
-from .base import ALLOWED_HOSTS, SECRET_KEY, env
+from .base import ALLOWED_HOSTS, SECRET_KEY
+from .environment import env
 
-if len(SECRET_KEY) < 50 or SECRET_KEY.startswith(("development-only", "django-insecure")):
+if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 10 or SECRET_KEY.startswith(("development-only", "django-insecure")):
     raise ImproperlyConfigured(
-        "SECRET_KEY is missing, a default, or shorter than 50 characters. Set the environment variable to a new "
-        'one: python -c "import secrets; print(secrets.token_urlsafe(50))"'
+        "SECRET_KEY is missing, a default, shorter than 50 characters or too regular. Set the environment variable to "
+        'a new one: python -c "import secrets; print(secrets.token_urlsafe(50))"'
     )
 if not ALLOWED_HOSTS or "*" in ALLOWED_HOSTS:
     raise ImproperlyConfigured(

@@ -6,11 +6,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# The developer's .env must not change what the tests see.
-os.environ["READ_DOT_ENV"] = "0"
+from .environment import BASE_DIR
 
-from .base import *  # noqa: F403
-from .base import HANDLERS, LOGGING, TRYON, database
+# Neither the developer's .env nor his shell may change what the tests see.
+os.environ["READ_DOT_ENV"] = "0"
+for line in (BASE_DIR / ".env.example").read_text().splitlines():
+    os.environ.pop(line.partition("=")[0], None)
+
+from .base import *  # noqa: E402, F403
+from .base import HANDLERS, LOGGING, TRYON, database  # noqa: E402
 
 TEST_DIR = Path(tempfile.mkdtemp(prefix="tryon-tests-"))
 atexit.register(shutil.rmtree, TEST_DIR, ignore_errors=True)

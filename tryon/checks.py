@@ -1,30 +1,35 @@
 """System checks: what is wrong with the settings, and the fix.
 
 ======  ==========================================================================================
-E001    TRYON is not a dictionary, has an unknown key or a value of the wrong type
+E001    TRYON is not a dictionary, has an unknown key or a value that makes no sense
 E002    a provider cannot be used: wrong BACKEND, unknown option, missing key or files
 E003    the cache of the throttle cannot count
 E004    an authentication class cannot be used by an async view
 E005    LEASE is not longer than DEADLINE
 E006    CREDITS_BACKEND or STORAGE cannot be used
+E007    USER_ID_FIELD is no field of the user model
+E008    rest_framework is not in INSTALLED_APPS
 W001    the cache of the throttle counts in one process only
 W002    SQLite without IMMEDIATE transactions
 W003    persistent connections without a pool
 W004    FETCH_ALLOWED_HOSTS in production
+W005    the pictures have no folder or no address of their own
 ======  ==========================================================================================
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import iscoroutinefunction
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
-from django.core.exceptions import ImproperlyConfigured
-from django.core.files.storage import InvalidStorageError, storages
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.core.files.storage import FileSystemStorage, InvalidStorageError, storages
 from django.db import connections
 from django.utils.module_loading import import_string
 
@@ -39,7 +44,15 @@ def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """TRYON itself."""
     problems = list(_check_types())
     # The values of a broken dictionary cannot be looked at any further.
-    return problems or [*_check_lease(), *_check_authentication(), *_check_parts(), *_check_allowed_hosts()]
+    return problems or [
+        *_check_lease(),
+        *_check_authentication(),
+        *_check_parts(),
+        *_check_user_id_field(),
+        *_check_rest_framework(),
+        *_check_allowed_hosts(),
+        *_check_media(),
+    ]
 
 
 def _check_types() -> Iterator[CheckMessage]:
@@ -59,6 +72,8 @@ def _check_types() -> Iterator[CheckMessage]:
             expected = " or ".join(k.__name__.lower() for k in kinds)
             hint = f"Give it a value of type {expected}, for instance {known[name].default!r}."
             yield Error(f'TRYON["{name}"] is {value!r}.', hint=hint, id="tryon.E001")
+        elif (least := known[name].least) is not None and not (isinstance(value, int | float) and value >= least):
+            yield Error(f'TRYON["{name}"] is {value!r}.', hint=f"Give it {least} or more.", id="tryon.E001")
 
 
 def _check_lease() -> Iterator[CheckMessage]:
@@ -91,9 +106,37 @@ def _check_parts() -> Iterator[CheckMessage]:
         yield Error(str(error), hint="See the README on credits.", id="tryon.E006")
     try:
         storages[conf.STORAGE]
-    except InvalidStorageError as error:
+    except (InvalidStorageError, ImportError, ImproperlyConfigured) as error:
         hint = "Name an alias of STORAGES and see that its backend's package is installed."
         yield Error(f'TRYON["STORAGE"] is {conf.STORAGE!r}: {error}', hint=hint, id="tryon.E006")
+
+
+def _check_user_id_field() -> Iterator[CheckMessage]:
+    model = get_user_model()
+    try:
+        model._meta.get_field(conf.USER_ID_FIELD or model.USERNAME_FIELD)
+    except FieldDoesNotExist:
+        names = ", ".join(field.name for field in model._meta.concrete_fields)
+        hint = f"Name a field that no two users share, or leave it empty. {model.__name__} has: {names}."
+        yield Error(f'TRYON["USER_ID_FIELD"] is {conf.USER_ID_FIELD!r}.', hint=hint, id="tryon.E007")
+
+
+def _check_rest_framework() -> Iterator[CheckMessage]:
+    if not apps.is_installed("rest_framework"):
+        message = '"rest_framework" is not in INSTALLED_APPS; the browsable API would have no templates.'
+        yield Error(message, hint='Add "rest_framework" to INSTALLED_APPS.', id="tryon.E008")
+
+
+def _check_media() -> Iterator[CheckMessage]:
+    with contextlib.suppress(InvalidStorageError, ImportError, ImproperlyConfigured):  # E006
+        storage = storages[conf.STORAGE]
+        if isinstance(storage, FileSystemStorage) and not (storage.base_location and storage.base_url.strip("/")):
+            yield Warning(
+                f'TRYON["STORAGE"] is {conf.STORAGE!r}, which keeps pictures in {storage.location} '
+                f"and calls them {storage.base_url!r}.",
+                hint='Set MEDIA_ROOT and MEDIA_URL, for instance BASE_DIR / "media" and "media/", and serve them.',
+                id="tryon.W005",
+            )
 
 
 def _check_allowed_hosts() -> Iterator[CheckMessage]:

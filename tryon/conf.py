@@ -23,9 +23,11 @@ DEFAULT_PROMPT = (
 class Setting(Generic[T]):
     """One key of ``settings.TRYON``, with its default."""
 
-    def __init__(self, default: T, kind: type | tuple[type, ...]) -> None:
+    def __init__(self, default: T, kind: type | tuple[type, ...], *, least: float | None = None) -> None:
         self.default = default
         self.kind = kind
+        self.least = least
+        """The smallest value that makes sense."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -55,13 +57,13 @@ class Conf:
     PROMPT = Setting[str](DEFAULT_PROMPT, str)
     """What a provider that reads prompts is told, unless the caller says otherwise."""
 
-    DEADLINE = Setting[float](120.0, (int, float))
+    DEADLINE = Setting[float](120.0, (int, float), least=1)
     """Seconds one run may take, downloads included; then it fails and its credit goes back."""
 
-    LEASE = Setting[float](300.0, (int, float))
+    LEASE = Setting[float](300.0, (int, float), least=1)
     """Seconds after which a run that did not end is taken for dead by ``recover_tryons``. Above DEADLINE."""
 
-    PRICE = Setting[int](1, int)
+    PRICE = Setting[int](1, int, least=0)
     """Credits one picture costs."""
 
     CREDITS_BACKEND = Setting[str]("tryon.credits.LedgerCredits", str)
@@ -73,31 +75,31 @@ class Conf:
     USER_ID_FIELD = Setting[str]("", str)
     """The user model's field that ``user_id`` holds; empty means its USERNAME_FIELD."""
 
-    THROTTLE_RPM = Setting[int](10, int)
+    THROTTLE_RPM = Setting[int](10, int, least=0)
     """Requests per minute and user (else per address); 0 switches the throttle off."""
 
     THROTTLE_FAIL_OPEN = Setting[bool](False, bool)
     """Let requests through while the counting cache is down. Each of them may cost money."""
 
-    TRUSTED_PROXIES = Setting[int](0, int)
+    TRUSTED_PROXIES = Setting[int](0, int, least=0)
     """How many proxies of your own append to X-Forwarded-For; 0 ignores the header."""
 
     FETCH_ALLOWED_HOSTS = Setting[Sequence[str]]((), (list, tuple))
     """``host`` or ``host:port`` names that may be fetched although they are private. For development."""
 
-    FETCH_TIMEOUT = Setting[float](15.0, (int, float))
+    FETCH_TIMEOUT = Setting[float](15.0, (int, float), least=1)
     """Seconds one image may take to download, redirects included."""
 
-    MAX_IMAGE_BYTES = Setting[int](10 * 1024 * 1024, int)
+    MAX_IMAGE_BYTES = Setting[int](10 * 1024 * 1024, int, least=1)
     """Bytes one input image may have."""
 
-    MAX_IMAGE_PIXELS = Setting[int](40_000_000, int)
+    MAX_IMAGE_PIXELS = Setting[int](40_000_000, int, least=1)
     """Pixels one image may have; larger ones are never decoded."""
 
-    MIN_IMAGE_SIDE = Setting[int](64, int)
+    MIN_IMAGE_SIDE = Setting[int](64, int, least=1)
     """Pixels the shorter side of an input image must have."""
 
-    MAX_BODY_BYTES = Setting[int](64 * 1024, int)
+    MAX_BODY_BYTES = Setting[int](64 * 1024, int, least=1)
     """Bytes the body of one API request may have."""
 
     STORAGE = Setting[str]("default", str)
@@ -105,9 +107,6 @@ class Conf:
 
     SERVICE_NAME = Setting[str]("sakura-rasa-inference", str)
     """What ``GET /`` calls this service."""
-
-    PORT = Setting[int](8001, int)
-    """Port on which ``manage.py quickstart`` serves."""
 
 
 conf = Conf()

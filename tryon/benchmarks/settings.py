@@ -5,8 +5,9 @@ The one module of this package that knows the project around it.
 
 from pathlib import Path
 
+from settings.environment import env
 from settings.production import *  # noqa: F403
-from settings.production import HANDLERS, LOGGING, TRYON, env
+from settings.production import HANDLERS, LOGGING, TRYON
 
 FOLDER = Path(env.str("TRYON_BENCHMARK_FOLDER"))
 

@@ -30,9 +30,12 @@ def ids(messages: list[Any]) -> list[str]:
         {"PROVIDERS": []},
         {"DEADLINE": None},
         {"FETCH_ALLOWED_HOSTS": "localhost"},
+        {"PRICE": -1},
+        {"DEADLINE": float("nan")},
+        {"MAX_IMAGE_BYTES": 0},
     ],
 )
-def test_e001_a_wrong_key_or_type(settings: Settings, value: Any) -> None:
+def test_e001_a_wrong_key_or_value(settings: Settings, value: Any) -> None:
     settings.TRYON = value
     assert ids(checks.check_settings(None)) == ["tryon.E001"]
 
@@ -112,10 +115,37 @@ def test_e005_a_lease_shorter_than_the_deadline(tryon: Callable[..., None]) -> N
     assert ids(checks.check_settings(None)) == ["tryon.E005"]
 
 
-@pytest.mark.parametrize("change", [{"CREDITS_BACKEND": "no.such.Class"}, {"STORAGE": "nowhere"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"CREDITS_BACKEND": "no.such.Class"},
+        {"CREDITS_BACKEND": "os.path"},
+        {"CREDITS_BACKEND": "tryon.models.TryOn"},
+        {"STORAGE": "nowhere"},
+    ],
+)
 def test_e006_credits_or_storage_that_cannot_be_used(tryon: Callable[..., None], change: Any) -> None:
     tryon(**change)
     assert ids(checks.check_settings(None)) == ["tryon.E006"]
+
+
+def test_e007_a_user_id_field_that_is_not_there(tryon: Callable[..., None]) -> None:
+    tryon(USER_ID_FIELD="nickname")
+    assert ids(checks.check_settings(None)) == ["tryon.E007"]
+    tryon(USER_ID_FIELD="email")
+    assert checks.check_settings(None) == []
+
+
+def test_e008_the_framework_is_not_installed(settings: Settings) -> None:
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "rest_framework"]
+    assert ids(checks.check_settings(None)) == ["tryon.E008"]
+
+
+@pytest.mark.parametrize("change", [{"MEDIA_ROOT": ""}, {"MEDIA_URL": ""}])
+def test_w005_pictures_without_a_folder_or_an_address(settings: Settings, change: dict[str, str]) -> None:
+    for name, value in change.items():
+        setattr(settings, name, value)
+    assert ids(checks.check_settings(None)) == ["tryon.W005"]
 
 
 def test_w002_and_w003_database_options(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

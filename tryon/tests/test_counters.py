@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from unittest import mock
 
 import pytest
+from django.core.cache.backends.base import BaseCache
 from django.test import RequestFactory
 from pytest_django import Settings
 
@@ -99,3 +100,26 @@ def test_a_store_that_is_down_lets_requests_through_if_the_operator_says_so(
     tryon(THROTTLE_RPM=2, THROTTLE_FAIL_OPEN=True)
     assert hit(5) == 5
     assert "THROTTLE_FAIL_OPEN is True" in log.text
+
+
+class ForgetfulCache(BaseCache):
+    """What Memcached's client is when its server is gone: nothing is stored, and nothing is said."""
+
+    def __init__(self, location: str, parameters: dict[str, object]) -> None:
+        super().__init__(parameters)
+
+    def add(self, *args: object, **kwargs: object) -> bool:
+        return False
+
+    def incr(self, *args: object, **kwargs: object) -> int:
+        raise ValueError("no such key")
+
+
+def test_a_store_that_fails_without_a_word_stops_requests_too(
+    settings: Settings, tryon: Callable[..., None], log: pytest.LogCaptureFixture
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.ForgetfulCache"}}
+    tryon(THROTTLE_RPM=2)
+    with pytest.raises(CounterUnavailable):
+        hit(1)
+    assert "gave no count" in log.text

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from pytest_httpserver import HTTPServer
 
 HOST_SETTINGS = """
 INSTALLED_APPS += ["rest_framework", "tryon"]
@@ -75,11 +78,17 @@ def host(tmp_path: Path) -> Path:
     return project
 
 
-def test_the_app_mounts_in_an_empty_project(host: Path, photos: object) -> None:
-    url = photos.url_for("/person.jpg")  # type: ignore[attr-defined]
-    authority = url.removeprefix("http://").partition("/")[0]
+@pytest.fixture
+def url(host: Path, photos: HTTPServer) -> str:
+    """A photo that the host's settings allow to be fetched."""
     with (host / "shop" / "settings.py").open("a") as file:
-        file.write(HOST_SETTINGS.replace("AUTHORITY", repr(authority)))
+        file.write(HOST_SETTINGS.replace("AUTHORITY", repr(f"{photos.host}:{photos.port}")))
+    return photos.url_for("/person.jpg")
+
+
+@pytest.fixture
+def run(host: Path) -> Callable[..., str]:
+    """Run Python in the host project, with warnings as errors; what it prints."""
 
     def run(*arguments: str) -> str:
         environment = {
@@ -98,6 +107,10 @@ def test_the_app_mounts_in_an_empty_project(host: Path, photos: object) -> None:
         assert result.returncode == 0, result.stderr
         return result.stdout
 
+    return run
+
+
+def test_the_app_mounts_in_an_empty_project(host: Path, url: str, run: Callable[..., str]) -> None:
     run("manage.py", "check", "--fail-level", "WARNING")
     run("manage.py", "migrate", "-v0")
     assert "No changes detected" in run("manage.py", "makemigrations", "--check")
@@ -109,3 +122,68 @@ def test_the_app_mounts_in_an_empty_project(host: Path, photos: object) -> None:
     assert balance == 0
     assert told == "/shop/api/v1/create-image"
     assert len(list((host / "media").iterdir())) == 2
+
+
+WALLET_SETTINGS = """
+INSTALLED_APPS += ["shop"]
+TRYON["CREDITS_BACKEND"] = "shop.credits.WalletCredits"
+"""
+
+WALLET_MODELS = """
+from django.conf import settings
+from django.db import models
+
+class Wallet(models.Model):
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE)
+    coins = models.IntegerField(default=0)
+
+class Hold(models.Model):
+    key = models.UUIDField(unique=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    amount = models.IntegerField()
+    state = models.CharField(max_length=10)
+"""
+
+WALLET_STORY = """
+import json, sys
+import django
+django.setup()
+from django.contrib.auth.models import User
+from django.test import Client
+from shop.models import Hold
+from tryon.credits import get_credits
+from tryon.exceptions import InsufficientCredits
+from tryon.models import ApiKey, CreditEntry
+
+user = User.objects.create_user("ada")
+_, key = ApiKey.create_key(user)
+photo, gone = sys.argv[1], sys.argv[1] + ".gone"
+
+def post(url):
+    body = {"user_id": "ada", "api_key": key, "catalog_id": "c", "user_image_url": url, "catalog_image_url": url}
+    return Client().post("/shop/api/v1/create-image", body).status_code
+
+wallet = get_credits()
+story = [wallet.balance(user), post(photo), wallet.grant(user, 2), post(gone), wallet.balance(user), post(photo)]
+try:
+    wallet.grant(user, -2)
+except InsufficientCredits:
+    story += ["refused", wallet.balance(user)]
+story.append([hold.state for hold in Hold.objects.order_by("pk")])
+story.append(CreditEntry.objects.count())
+print(json.dumps(story))
+"""
+
+
+def test_the_credits_backend_of_the_readme_pays(host: Path, url: str, run: Callable[..., str]) -> None:
+    code = re.search(r"```python\n# shop/credits\.py\n(.+?)```", (settings.BASE_DIR / "README.md").read_text(), re.S)
+    assert code
+    (host / "shop" / "credits.py").write_text(code[1])
+    (host / "shop" / "models.py").write_text(WALLET_MODELS)
+    with (host / "shop" / "settings.py").open("a") as file:
+        file.write(WALLET_SETTINGS)
+    run("manage.py", "migrate", "-v0", "--run-syncdb")
+
+    story = json.loads(run("-c", WALLET_STORY, url).splitlines()[-1])
+
+    assert story == [0, 403, 2, 422, 2, 200, "refused", 1, ["released", "captured"], 0]

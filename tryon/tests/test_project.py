@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import ast
+import logging
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from concurrent_log_handler import ConcurrentRotatingFileHandler
 from django.conf import settings
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 
+from settings.base import database
 from tryon.conf import known_settings
+from tryon.models import TryOn
 
 ROOT = Path(settings.BASE_DIR)
 
@@ -119,11 +125,73 @@ def test_production_refuses_an_unsafe_start_and_names_the_variable(change: dict[
 def test_defaults_of_the_environment_are_the_old_ones() -> None:
     code = (
         "from settings import base as s;"
-        "print(s.TRYON['PROVIDER'], s.TRYON['SERVICE_NAME'], s.TRYON['THROTTLE_RPM'], s.TRYON['PORT'],"
+        "print(s.TRYON['PROVIDER'], s.TRYON['SERVICE_NAME'], s.TRYON['THROTTLE_RPM'], s.PORT,"
         " s.GOOGLE_LOCATION, s.LOG_LEVEL)"
     )
     expected = "openai sakura-rasa-inference 10 8001 us-central1 INFO"
     assert python("-c", code).stdout.strip() == expected
+
+
+def test_the_example_environment_as_it_stands_changes_nothing(tmp_path: Path) -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    example = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    code = "from settings import development as s; print(s.TRYON, s.DATABASES, s.CACHES, s.STORAGES, s.ALLOWED_HOSTS)"
+    nothing, copied = python("-c", code), python("-c", code, **example)
+    assert copied.returncode == 0, copied.stderr
+    assert copied.stdout == nothing.stdout != ""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"PORT": "abc"}, "PORT is 'abc'. Give a whole number"),
+        ({"PORT": "99999"}, "PORT is 99999. Give 1 to 65535"),
+        ({"THROTTLE_RPM": "ten"}, "THROTTLE_RPM is 'ten'"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL is 'LOUD'. Use DEBUG"),
+        ({"DATABASE_URL": "secret"}, "DATABASE_URL is no database's address. Use sqlite:///path"),
+        ({"STORAGE_URL": "ftp://x"}, "STORAGE_URL is 'ftp://x'. Use s3://bucket"),
+    ],
+)
+def test_a_wrong_value_in_the_environment_is_named_with_its_fix(change: dict[str, str], says: str) -> None:
+    result = python("manage.py", "check", **change)
+    assert result.returncode == 1
+    assert says in result.stderr.splitlines()[-1]
+
+
+def test_the_log_file_is_rotated_at_10_megabytes_with_5_backups() -> None:
+    [handler] = [h for h in logging.getLogger("tryon").handlers if isinstance(h, ConcurrentRotatingFileHandler)]
+    assert (handler.maxBytes, handler.backupCount) == (10 * 1024 * 1024, 5)
+    assert handler.baseFilename.endswith("logs/inference.log")
+
+
+def test_postgresql_has_a_pool_and_no_connections_that_threads_keep() -> None:
+    config = database("postgres://me:secret@host/name")
+    assert config["CONN_MAX_AGE"] == 0
+    assert config["OPTIONS"] == {"pool": {"min_size": 1, "max_size": 8}}
+
+
+@pytest.mark.parametrize("module", ["asgi", "wsgi"])
+def test_a_production_server_does_not_start_without_the_providers_key(module: str) -> None:
+    start = ("-c", f"import sakura_inference.{module}")
+    assert python(*start, **PRODUCTION).returncode == 0
+    refused = python(*start, **PRODUCTION | {"OPENAI_API_KEY": ""})
+    assert refused.returncode != 0
+    assert "OPENAI_API_KEY" in refused.stderr
+
+
+def test_dot_env_may_choose_the_settings(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "manage.py", tmp_path)
+    shutil.copytree(ROOT / "settings", tmp_path / "settings")
+    (tmp_path / ".env").write_text("DJANGO_SETTINGS_MODULE=settings.production\nSECRET_KEY=short\n")
+    result = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "SECRET_KEY is missing, a default" in result.stderr
 
 
 def test_no_migration_is_missing() -> None:
@@ -204,3 +272,17 @@ def test_readiness_is_503_and_tells_no_secret_when_a_part_is_down(client: Client
     assert answer.json()["checks"]["cache"]["ok"] is False
     assert answer.json()["checks"]["database"]["ok"] is True
     assert "hunter2" not in answer.content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("database")
+def test_readiness_notices_a_database_that_was_never_migrated(client: Client) -> None:
+    with connection.schema_editor() as editor:
+        editor.alter_db_table(TryOn, "tryon_tryon", "elsewhere")
+    try:
+        answer = client.get("/health/ready")
+    finally:
+        with connection.schema_editor() as editor:
+            editor.alter_db_table(TryOn, "elsewhere", "tryon_tryon")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["database"]["ok"] is False
