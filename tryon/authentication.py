@@ -24,19 +24,21 @@ WRONG_KEY: Final = "Wrong API key: it is unknown, revoked, expired, or belongs t
 class ApiKeyAuthentication(BaseAuthentication):
     """``Authorization: Bearer KEY``, ``X-API-Key: KEY``, or ``user_id`` and ``api_key`` in the body.
 
-    Where a ``user_id`` is given with the key, it must be the key's own user.
+    Where a ``user_id`` is given with the key, it must be the key's own user; where a key is given twice, it must be
+    the same.
     """
 
     def authenticate(self, request: Request) -> tuple[User, ApiKey] | None:
         body: Mapping[str, Any] = request.data if isinstance(request.data, Mapping) else {}
-        text = _from_header(request) or body.get("api_key")
-        if not text:
+        texts = [text for text in (*_from_headers(request), body.get("api_key")) if text]
+        if not texts:
             return None
-        user_id = body.get("user_id")
-        if user_id in (None, "") and body.get("api_key"):
+        if any(text != texts[0] for text in texts):
+            raise AuthenticationFailed("There is more than one API key in this request. Send one.")
+        if not body.get("user_id") and body.get("api_key"):
             raise ValidationError({"user_id": "Required together with api_key."})
-        key = _find(text)
-        if key is None or (user_id not in (None, "") and client_name(key.user) != str(user_id)):
+        key = _find(texts[0])
+        if key is None or is_foreign(body.get("user_id"), key.user):
             raise AuthenticationFailed(WRONG_KEY)
         key.mark_used(timezone.now())
         return key.user, key
@@ -45,11 +47,14 @@ class ApiKeyAuthentication(BaseAuthentication):
         return 'Bearer realm="try-on"'
 
 
-def _from_header(request: Request) -> str:
+def is_foreign(user_id: object, user: User) -> bool:
+    """Whether a request's ``user_id`` is given and names somebody else."""
+    return bool(user_id) and str(user_id) != client_name(user)
+
+
+def _from_headers(request: Request) -> tuple[str, str]:
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return text.strip()
-    return request.headers.get("X-API-Key", "").strip()
+    return (text.strip() if scheme.lower() == "bearer" else ""), request.headers.get("X-API-Key", "").strip()
 
 
 def _find(text: object) -> ApiKey | None:
@@ -59,5 +64,4 @@ def _find(text: object) -> ApiKey | None:
     key = ApiKey.objects.select_related("user__credit_account").filter(prefix=ApiKey.prefix_of(text)).first()
     if key is None or not key.matches(text) or not key.is_valid(timezone.now()):
         return None
-
     return key if key.user.is_active else None

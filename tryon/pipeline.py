@@ -21,6 +21,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.db import close_old_connections, transaction
 from django.dispatch import Signal
@@ -28,7 +29,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from providers.base import AIProvider, Category, Photo, TryOnRequest, TryOnResult
-from providers.errors import InvalidProviderResponse, ProviderError
+from providers.errors import InvalidProviderResponse, ProviderError, ProviderMisconfigured
 
 from . import images
 from .conf import conf
@@ -109,7 +110,6 @@ class _Run:
         self.started = time.perf_counter()
         self._lock = threading.Lock()
         self._tryon: TryOn | None = None
-        self._file = ""
         self._given_up: tuple[TryOn.Status, str, str] | None = None
 
     @property
@@ -118,7 +118,7 @@ class _Run:
 
     def enter(self, prepare: Callable[[], Order]) -> None:
         self.order = order = prepare()
-        self.provider = choose_provider(order.provider)
+        self.provider = _choose(order.provider)
         tryon = admit(self.id, order, self.provider)
         with self._lock:
             self._tryon = tryon
@@ -154,12 +154,18 @@ class _Run:
     def leave(self, picture: _Picture, present: Callable[[TryOn], T]) -> T:
         tryon = self._tryon
         assert tryon is not None  # noqa: S101 - enter() succeeded
-        self._file = f"{file_stem(tryon)}.{images.EXTENSIONS[picture.info.content_type]}"
-        name = TryOn.image.field.storage.save(self._file, ContentFile(picture.result.data))
-        found = _describe(picture, image=name, latency_ms=self._latency_ms())
-        tryon.assign(**found)
-        answer = present(tryon)  # before the charge: an answer that cannot be given is not paid for
-        succeed(tryon, **found)
+        name = f"{file_stem(tryon)}.{images.EXTENSIONS[picture.info.content_type]}"
+        try:
+            name = TryOn.image.field.storage.save(name, ContentFile(picture.result.data))
+            found = _describe(picture, image=name, latency_ms=self._latency_ms())
+            tryon.assign(**found)
+            answer = present(tryon)  # before the charge: an answer that cannot be given is not paid for
+            succeed(tryon, **found)
+        except BaseException:
+            # Here and not in give_up(): that may run while this thread still writes, for a client that went away.
+            if not tryon.is_stored():
+                _delete(name)
+            raise
         return answer
 
     def give_up(self, status: TryOn.Status, code: str, detail: str) -> None:
@@ -173,9 +179,7 @@ class _Run:
     def _fail(self, status: TryOn.Status, code: str, detail: str) -> None:
         assert self._tryon is not None  # noqa: S101 - callers looked
         try:
-            ended = fail(self._tryon, status, code, detail, latency_ms=self._latency_ms())
-            if self._file and (ended or not self._tryon.is_stored()):
-                TryOn.image.field.storage.delete(self._file)
+            fail(self._tryon, status, code, detail, latency_ms=self._latency_ms())
         except Exception:
             # The error that brought us here matters more to the caller; the lease brings recover() here.
             logger.exception("Could not settle try-on %s; recover_tryons will.", self.id)
@@ -236,8 +240,13 @@ def fail(tryon: TryOn, status: TryOn.Status, code: str, detail: str, *, latency_
 def recover(now: datetime | None = None) -> list[TryOn]:
     """End the runs whose process died: no picture, no charge, no file. Safe beside living processes."""
     recovered = []
-    for tryon in TryOn.objects.dead(now or timezone.now()).select_related("user"):
-        if fail(tryon, TryOn.Status.FAILED, "abandoned", "The process that worked on it ended."):
+    for tryon in TryOn.objects.dead(now or timezone.now()).select_related("user").order_by("created_at"):
+        try:
+            ended = fail(tryon, TryOn.Status.FAILED, "abandoned", "The process that worked on it ended.")
+        except Exception:
+            logger.exception("Could not recover try-on %s; the others are not kept waiting.", tryon.pk)
+            continue
+        if ended:
             recovered.append(tryon)
             _delete_leftovers(tryon)
     return recovered
@@ -245,13 +254,15 @@ def recover(now: datetime | None = None) -> list[TryOn]:
 
 def _delete_leftovers(tryon: TryOn) -> None:
     """Delete what a dead process may have stored before it could charge for it."""
-    storage = TryOn.image.field.storage
     for extension in images.EXTENSIONS.values():
-        name = f"{file_stem(tryon)}.{extension}"
-        try:
-            storage.delete(name)
-        except Exception:
-            logger.exception("Could not delete %s, which belongs to no run.", name)
+        _delete(f"{file_stem(tryon)}.{extension}")
+
+
+def _delete(name: str) -> None:
+    try:
+        TryOn.image.field.storage.delete(name)
+    except Exception:
+        logger.exception("Could not delete %s, which belongs to no run.", name)
 
 
 def _announce_on_commit(signal: Signal, tryon: TryOn) -> None:
@@ -325,6 +336,15 @@ def _pseudonym(user: User | None) -> str:
     return salted_hmac("tryon.end_user", str(user.pk)).hexdigest()[:32] if user is not None else ""
 
 
+def _choose(alias: str) -> AIProvider:
+    try:
+        return choose_provider(alias)
+    except ImproperlyConfigured as error:
+        logger.error("There is no provider to ask: %s", error)
+        misconfigured = ProviderMisconfigured(str(error), provider=alias)
+        raise GenerationFailed(misconfigured) from misconfigured
+
+
 # The waiting part
 
 
@@ -334,11 +354,7 @@ async def _photo(source: str | bytes, *, field: str) -> Photo:
         raise ImageTooLarge(
             f"{field}: the image has {len(data):,} bytes; the limit is {conf.MAX_IMAGE_BYTES:,}.", field=field
         )
-    try:
-        decode = images.needs_decoding(data)
-    except (NotAnImage, ImageTooLarge):
-        decode = False  # normalise() raises it again, with the field's name
-    if not decode:
+    if images.is_quick(data):
         return images.normalise(data, field=field)
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_decoders(), partial(images.normalise, data, field=field))

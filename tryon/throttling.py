@@ -1,6 +1,6 @@
 """How often: django-ratelimit's counters behind a DRF throttle.
 
-The counting is as atomic as the cache behind it (``tryon.E0xx`` checks tell which caches cannot count).
+The counting is as atomic as the cache behind it (the check ``tryon.E003`` tells which caches cannot count).
 """
 
 from __future__ import annotations
@@ -32,17 +32,26 @@ def client_address(request: HttpRequest) -> str:
     Each of ``TRUSTED_PROXIES`` appends to X-Forwarded-For, so the client is that many places from the end.
     """
     address = request.META.get("REMOTE_ADDR", "")
-    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
     if conf.TRUSTED_PROXIES and len(hops) >= conf.TRUSTED_PROXIES:
         address = hops[-conf.TRUSTED_PROXIES]
     try:
-        ip = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(_without_port(address))
     except ValueError:
         return "0.0.0.0"  # noqa: S104 - no address to bind to
     if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped:  # how a socket for both families shows its IPv4 clients
+            return str(ip.ipv4_mapped)
         # Whoever has one IPv6 address has 2**64 of them.
         return str(ipaddress.ip_network((ip, 64), strict=False).network_address)
     return str(ip)
+
+
+def _without_port(address: str) -> str:
+    """Some proxies write ``1.2.3.4:55123`` or ``[2001:db8::1]:443``."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
 
 
 class TryOnThrottle(BaseThrottle):

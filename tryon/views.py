@@ -7,10 +7,11 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import (
     BadRequest,
     DisallowedHost,
@@ -45,6 +46,7 @@ from rest_framework.views import APIView
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from . import health, pipeline, request_id
+from .authentication import is_foreign
 from .conf import conf
 from .dispatch import close_providers
 from .exceptions import STATUS, BodyTooLarge, TryOnError
@@ -57,6 +59,11 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 AsyncView: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
+
+RETRY_AFTER: Final = 5
+"""Seconds a client is asked to wait when nobody knows better."""
+LONGEST_RETRY_AFTER: Final = 3600
+"""Seconds, whatever a vendor says."""
 
 logger = logging.getLogger("tryon.views")
 
@@ -119,14 +126,14 @@ class CreateImageView(APIView):
         request=CreateImageSerializer,
         responses={200: ResultSerializer, **dict.fromkeys(sorted(set(STATUS.values())), ErrorSerializer)},
     )
-    async def post(self, request: Request) -> Response:
+    async def post(self, request: Request) -> HttpResponse:
         return await pipeline.execute(self.enter, self.leave)
 
     def enter(self) -> pipeline.Order:
         """Everything that happens before the run exists, in the entering hop."""
         request = self.request
-        request.get_host()  # raises now rather than when the picture's address is made
-        check_body_size(request)
+        check_host(request._request)
+        check_body_size(request._request)
         self.initial(request, *self.args, **self.kwargs)
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -145,8 +152,15 @@ class CreateImageView(APIView):
         if request.method != "POST":
             return
         try:
+            body = read_body(request)
+        except Exception:
+            request.user = AnonymousUser()  # or showing the error would authenticate, and so read the body again
+            raise
+        try:
             if not (request.user and request.user.is_authenticated):
                 raise NotAuthenticated
+            if is_foreign(body.get("user_id"), request.user):
+                raise AuthenticationFailed("user_id is not the user who sent this request. Leave it out.")
         except (AuthenticationFailed, NotAuthenticated):
             throttle = TryOnThrottle()
             if conf.THROTTLE_RPM and not throttle.count(request._request):
@@ -157,12 +171,12 @@ class CreateImageView(APIView):
         if request.method == "POST":
             super().check_throttles(request)
 
-    def leave(self, tryon: TryOn) -> Response:
+    def leave(self, tryon: TryOn) -> HttpResponse:
         """The answer, in the leaving hop; rendered, so that nothing about it can fail once it is paid for."""
         data = ResultSerializer(tryon, context={"request": self.request}).data
-        response = self.finish(Response(data))
-        response.render()
-        return response
+        response = self.finish(Response(data)).render()
+        # Django would change threads once more to render what can render itself.
+        return HttpResponse(response.content, status=response.status_code, headers=response.headers)
 
     def respond_to(self, error: Exception) -> Response:
         return self.finish(self.handle_exception(error))
@@ -205,28 +219,45 @@ class CreateImageView(APIView):
         return response
 
 
-def check_body_size(request: Request) -> None:
-    """Refuse a body before it is read, by what the client says it has."""
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if length.isdecimal() and int(length) > conf.MAX_BODY_BYTES:
+def check_host(request: HttpRequest) -> None:
+    """Look at the Host header now: the picture's address is made of it, when the provider has been paid."""
+    try:
+        request.get_host()
+    except DisallowedHost as error:
+        logger.warning("Refused a request: %s", error)
+        raise ParseError("The Host header does not name this server.") from None
+
+
+def check_body_size(request: HttpRequest) -> None:
+    """Refuse a body before it is parsed: by what the client says it has, or, sent in chunks, by what came."""
+    limit = conf.MAX_BODY_BYTES
+    length = request.META.get("CONTENT_LENGTH", "")
+    if not length and "Transfer-Encoding" in request.headers:
+        # DRF takes a body without a length for none. Read, it is where Django looks first.
+        request._body = body = request.read(limit + 1)
+        request.META["CONTENT_LENGTH"] = length = str(len(body))
+    if length.isdecimal() and int(length) > limit:
         raise BodyTooLarge(
-            f"The body has {int(length):,} bytes; the limit is {conf.MAX_BODY_BYTES:,}. "
-            "Send URLs of the images, not the images themselves."
+            f"The body has more than {limit:,} bytes, the limit. Send URLs of the images, not the images themselves."
         )
+
+
+def read_body(request: Request) -> Mapping[str, Any]:
+    """Parse the body. Whatever Django and DRF let out over one that cannot be read is the client's error, a 4xx."""
+    try:
+        body = request.data
+    except RequestDataTooBig:
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
+        raise BodyTooLarge(f"The body is larger than {limit:,} bytes. Send a smaller one.") from None
+    except (SuspiciousOperation, BadRequest, UnicodeError, RecursionError) as error:
+        raise ParseError("The body could not be read. Send JSON or a form in UTF-8.") from error
+    return body if isinstance(body, Mapping) else {}
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Every error as JSON with ``detail`` and ``code``, whatever the host's own handler does."""
     if isinstance(error, TryOnError):
         return _try_on_error(error)
-    if isinstance(error, RequestDataTooBig):
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
-        return _try_on_error(BodyTooLarge(f"The body is larger than {limit:,} bytes. Send a smaller one."))
-    if isinstance(error, DisallowedHost):
-        logger.warning("Refused a request: %s", error)
-        error = ParseError("The Host header does not name this server.")
-    if isinstance(error, SuspiciousOperation | BadRequest | UnicodeError | RecursionError):
-        error = ParseError("The body could not be read. Send JSON or a form in UTF-8.")
     if isinstance(error, APIException | Http404 | PermissionDenied):
         return _api_exception(error, context)
     return _unexpected(error, context)
@@ -238,7 +269,8 @@ def _try_on_error(error: TryOnError) -> Response:
         body["errors"] = {error.field: [str(error)]}
     headers = {}
     if error.status == 503:
-        headers["Retry-After"] = str(max(1, round(getattr(error, "retry_after", None) or 5)))
+        wait = getattr(error, "retry_after", None) or RETRY_AFTER
+        headers["Retry-After"] = str(round(min(max(1, wait), LONGEST_RETRY_AFTER)))
     return Response(body, status=error.status, headers=headers)
 
 
@@ -262,7 +294,15 @@ def _flat(detail: Any) -> dict[str, list[str]]:
     """DRF's error details as a list of sentences for each field."""
     if not isinstance(detail, dict):
         detail = {"non_field_errors": detail}
-    return {str(name): [str(s) for s in (v if isinstance(v, list) else [v])] for name, v in detail.items()}
+    return {
+        str(name): [_sendable(sentence) for sentence in (value if isinstance(value, list) else [value])]
+        for name, value in detail.items()
+    }
+
+
+def _sendable(sentence: object) -> str:
+    """A sentence that may quote what the client sent, without what UTF-8 cannot say."""
+    return str(sentence).encode(errors="replace").decode()
 
 
 def _unexpected(error: Exception, context: dict[str, Any]) -> Response:

@@ -37,6 +37,13 @@ def jpeg(width: int = 300, height: int = 400, color: str = "teal", **save: Any) 
     return out.getvalue()
 
 
+def png(width: int = 1024, height: int = 1536) -> bytes:
+    """A picture as a vendor sends it."""
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(out, "PNG")
+    return out.getvalue()
+
+
 @dataclass
 class Shop:
     """Everything a request needs."""

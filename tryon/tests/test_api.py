@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import asgiref.sync
 import pytest
+from django.core.exceptions import SuspiciousOperation
 from django.core.files.storage import FileSystemStorage
 from django.test import Client
 from django.utils import timezone
@@ -19,11 +20,12 @@ from pytest_django import Settings
 from pytest_httpserver import HTTPServer
 from rest_framework.renderers import JSONRenderer
 
+from providers.errors import ProviderRateLimited
 from providers.fake import FakeProvider
 from tryon.exceptions import STATUS
 from tryon.models import ApiKey, TryOn
 
-from .shop import URL, Shop, jpeg
+from .shop import URL, Shop, jpeg, png
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
@@ -34,6 +36,8 @@ def test_a_picture_costs_its_price_and_is_stored_as_the_provider_sent_it(shop: S
     assert response.status_code == 200, response.content
     answer = response.json()
     tryon = TryOn.objects.get()
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert answer["status"] == "success"
     assert answer["image_url"] == f"http://testserver/media/{tryon.image.name}"
     assert isinstance(answer["latency_ms"], int)
@@ -121,6 +125,45 @@ def test_a_key_never_works_for_another_user_id(shop: Shop, in_header: bool, djan
 
 
 @pytest.mark.one_database
+def test_the_right_prefix_is_not_the_key(shop: Shop) -> None:
+    assert shop.post(shop.body | {"api_key": shop.key[:-1]}).status_code == 401
+    assert shop.post(shop.body | {"api_key": shop.key[:16] + "x" * (len(shop.key) - 16)}).status_code == 401
+    assert shop.balance() == 3
+
+
+@pytest.mark.one_database
+def test_two_keys_in_one_request_must_be_the_same(shop: Shop) -> None:
+    same = {"Authorization": f"Bearer {shop.key}", "X-API-Key": shop.key}
+    assert shop.post(headers=same).status_code == 200
+    for headers in ({"X-API-Key": "tryon_other"}, {"Authorization": "Bearer tryon_other"}):
+        response = shop.post(headers=headers)
+        assert (response.status_code, response.json()["code"]) == (401, "authentication_failed")
+        assert "more than one API key" in response.json()["detail"]
+
+
+@pytest.mark.one_database
+def test_a_hosts_own_user_cannot_name_another(shop: Shop, tryon: Callable[..., None]) -> None:
+    tryon(AUTHENTICATION_CLASSES=["rest_framework.authentication.BasicAuthentication"])
+    as_ada = {"Authorization": "Basic YWRhOnNlY3JldA=="}  # ada:secret
+    body = {name: value for name, value in shop.body.items() if name != "api_key"}
+    assert shop.post(body | {"user_id": "eve"}, headers=as_ada).status_code == 401
+    assert shop.post(body, headers=as_ada).status_code == 200
+
+
+@pytest.mark.one_database
+def test_a_hosts_sessions_reach_the_api_of_this_project(shop: Shop, tryon: Callable[..., None]) -> None:
+    session = "rest_framework.authentication.SessionAuthentication"
+    tryon(AUTHENTICATION_CLASSES=[session, "tryon.authentication.ApiKeyAuthentication"])
+    body = {name: value for name, value in shop.body.items() if name not in ("user_id", "api_key")}
+    browser = Client()
+    browser.force_login(shop.user)
+    assert browser.post(URL, body).status_code == 200
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(shop.user)
+    assert strict.post(URL, body).status_code == 403
+
+
+@pytest.mark.one_database
 def test_last_used_is_written_at_most_once_a_minute(shop: Shop) -> None:
     shop.post()
     first = ApiKey.objects.get().last_used_at
@@ -159,6 +202,7 @@ def test_without_credits_nothing_is_made(shop: Shop, fake: Callable[..., FakePro
         ({"catalog_id": "a\0b"}, "catalog_id"),
         ({"catalog_id": "\ud800"}, "catalog_id"),
         ({"category": "hats"}, "category"),
+        ({"category": "\ud800"}, "category"),
         ({"user_id": ""}, "user_id"),
     ],
 )
@@ -187,6 +231,7 @@ def test_an_invalid_body_names_the_field_and_costs_nothing(shop: Shop, change: d
         (b"x", "multipart/form-data; boundary=", 400, "parse_error"),
         ("<a/>", "application/xml", 415, "unsupported_media_type"),
         ("x" * 100_000, "application/json", 413, "body_too_large"),
+        ("a=&" * 1001, "application/x-www-form-urlencoded", 400, "parse_error"),
     ],
 )
 def test_a_body_that_cannot_be_read_gets_a_clear_4xx(
@@ -241,6 +286,45 @@ def test_an_unexpected_error_is_json_logged_with_the_request_id_and_costs_nothin
     assert TryOn.objects.get().status == "failed"
 
 
+@pytest.mark.one_database
+@pytest.mark.parametrize("error", [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), SuspiciousOperation("odd")])
+def test_an_error_of_our_own_is_not_the_clients(shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    async def explode(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(FakeProvider, "generate_image", explode)
+    assert shop.post().status_code == 500
+    assert TryOn.objects.get().error_detail == type(error).__name__, "its text may hold anything"
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"PROVIDER": "nobody"},
+        {"PROVIDERS": {"fake": {"BACKEND": "providers.fake.FakeProvider", "OPTIONS": {"size": "huge"}}}},
+    ],
+)
+def test_a_provider_the_settings_got_wrong_is_the_operators_concern(
+    shop: Shop, tryon: Callable[..., None], change: dict[str, Any]
+) -> None:
+    tryon(**change)
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (502, "provider_misconfigured")
+    assert "huge" not in response.content.decode()
+    assert "nobody" not in response.content.decode()
+    assert shop.ledger() == [("grant", 3)]
+
+
+@pytest.mark.one_database
+def test_a_vendors_absurd_wait_is_not_passed_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def busy(*args: Any) -> None:
+        raise ProviderRateLimited("in a hundred years", retry_after=3e9)
+
+    monkeypatch.setattr(FakeProvider, "generate_image", busy)
+    assert shop.post().headers["Retry-After"] == "3600"
+
+
 FAILURES = [code for code in STATUS if code.startswith("provider_")] + ["content_refused", "image_unusable"]
 
 
@@ -266,6 +350,38 @@ def test_a_run_ends_at_its_deadline(shop: Shop, fake: Callable[..., FakeProvider
 
 
 @pytest.mark.one_database
+def test_the_deadline_covers_the_downloads(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, tryon: Callable[..., None]
+) -> None:
+    async def never(url: str, *, field: str) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    monkeypatch.setattr("tryon.pipeline.fetch", never)
+    tryon(DEADLINE=0.05)
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+    assert shop.balance() == 3
+
+
+@pytest.mark.one_database
+def test_the_provider_gets_what_the_downloads_left_of_the_deadline(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, tryon: Callable[..., None]
+) -> None:
+    left = []
+    try_on = FakeProvider.try_on
+
+    async def note(self: FakeProvider, request: Any, *, timeout: float) -> Any:
+        left.append(timeout)
+        return await try_on(self, request, timeout=timeout)
+
+    monkeypatch.setattr(FakeProvider, "try_on", note)
+    tryon(DEADLINE=50)
+    assert shop.post().status_code == 200
+    assert 0 < left[0] < 50
+
+
+@pytest.mark.one_database
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"\0" * 100])
 def test_a_provider_that_sends_no_picture_is_502(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, media: Path, data: bytes
@@ -288,6 +404,7 @@ def test_a_provider_that_sends_no_picture_is_502(
         ("/empty", b"", 415, "not_an_image"),
         ("/tiny", jpeg(10, 10), 422, "image_unusable"),
         ("/cut", jpeg()[:-10], 422, "image_unusable"),
+        ("/cut.png", png()[:-40], 422, "image_unusable"),
         ("/huge", b"\xff" * 2_000_000, 413, "image_too_large"),
     ],
 )
@@ -330,34 +447,6 @@ def test_a_redirect_is_checked_anew(shop: Shop, photos: HTTPServer) -> None:
 def test_one_request_takes_at_most_twelve_queries(shop: Shop, django_assert_max_num_queries: Any) -> None:
     with django_assert_max_num_queries(12):  # BEGIN and COMMIT included, and the key's last use
         assert shop.post().status_code == 200
-
-
-def test_a_request_makes_two_hops_and_holds_no_connection_while_the_provider_works(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from django.db import connection
-
-    from tryon import pipeline, views
-
-    hops: list[Any] = []
-    while_waiting: list[Any] = []
-    original = asgiref.sync.sync_to_async
-    generate = FakeProvider.generate_image
-
-    def counting(function: Any, **kwargs: Any) -> Any:
-        hops.append(function)
-        return original(function, **kwargs)
-
-    async def look(self: FakeProvider, request: Any) -> Any:
-        while_waiting.append(connection.connection)
-        return await generate(self, request)
-
-    monkeypatch.setattr(pipeline, "sync_to_async", counting)
-    monkeypatch.setattr(views, "sync_to_async", counting)
-    monkeypatch.setattr(FakeProvider, "generate_image", look)
-    assert shop.post().status_code == 200
-    assert len(hops) == 2
-    assert while_waiting == [None]
 
 
 @pytest.mark.one_database

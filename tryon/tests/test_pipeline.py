@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import FileSystemStorage
 from django.db import DatabaseError
 from django.utils import timezone
 
 from providers.fake import FakeProvider
 from tryon import pipeline
+from tryon.credits import LedgerCredits
 from tryon.dispatch import choose_provider
-from tryon.exceptions import InsufficientCredits
+from tryon.exceptions import ImageUnreachable, InsufficientCredits
 from tryon.models import TryOn
 from tryon.pipeline import Order
 
@@ -157,11 +159,39 @@ def test_cancelled_during_the_leaving_hop_is_either_charged_with_a_picture_or_ne
     _assert_nothing_happened(shop, media)
 
 
+def test_cancelled_while_the_file_is_written_leaves_no_file(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has ended as cancelled before there is a file to delete."""
+    saving, gone, left = threading.Event(), threading.Event(), threading.Event()
+    save, give_up, leave = FileSystemStorage.save, pipeline._Run.give_up, pipeline._Run.leave
+
+    def wait(self: FileSystemStorage, *args: Any) -> str:
+        saving.set()
+        assert gone.wait(10)
+        return save(self, *args)
+
+    def tell(self: Any, *args: Any) -> None:
+        give_up(self, *args)
+        gone.set()
+
+    def tell_the_end(self: Any, *args: Any) -> Any:
+        try:
+            return leave(self, *args)
+        finally:
+            left.set()
+
+    monkeypatch.setattr(FileSystemStorage, "save", wait)
+    monkeypatch.setattr(pipeline._Run, "give_up", tell)
+    monkeypatch.setattr(pipeline._Run, "leave", tell_the_end)
+    asyncio.run(_cancelled_while(lambda: order(shop), saving))
+    assert left.wait(10)
+    _assert_nothing_happened(shop, media)
+
+
 def test_a_charge_that_fails_takes_the_file_away_again(
     shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tryon.credits import LedgerCredits
-
     def refuse(*args: Any) -> None:
         raise DatabaseError("no charge today")
 
@@ -223,6 +253,53 @@ def test_recover_ends_dead_runs_once_and_takes_their_files_away(shop: Shop, medi
     alive.refresh_from_db()
     assert (dead.status, dead.error_code, alive.status) == ("failed", "abandoned", "running")
     assert list(media.iterdir()) == []
+
+
+def test_recover_goes_on_after_a_run_it_cannot_end(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = _dead_run(shop), _dead_run(shop)
+    release = LedgerCredits.release
+
+    def refuse_the_first(self: LedgerCredits, key: Any, *args: Any) -> bool:
+        if key == first.pk:
+            raise DatabaseError("not this one")
+        return release(self, key, *args)
+
+    monkeypatch.setattr(LedgerCredits, "release", refuse_the_first)
+    assert [tryon.pk for tryon in pipeline.recover()] == [second.pk]
+    monkeypatch.undo()
+    assert [tryon.pk for tryon in pipeline.recover()] == [first.pk]
+    assert shop.balance() == 3
+
+
+def test_a_run_that_cannot_be_written_holds_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise DatabaseError("no rows today")
+
+    monkeypatch.setattr(TryOn, "save", refuse)
+    with pytest.raises(DatabaseError):
+        run(lambda: order(shop))
+    assert shop.ledger() == [("grant", 3)]
+
+
+def test_a_photo_that_fails_stops_the_other_ones_download(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = []
+
+    async def fetch(url: str, *, field: str) -> bytes:
+        if field == "user_image_url":
+            raise ImageUnreachable("gone", field=field)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.append(field)
+            raise
+        return b""
+
+    monkeypatch.setattr(pipeline, "fetch", fetch)
+    with pytest.raises(ImageUnreachable):
+        run(lambda: order(shop, person="http://a/", garment="http://b/"))
+    assert stopped == ["catalog_image_url"]
 
 
 def test_recover_keeps_the_ledger_of_a_user_who_is_gone(shop: Shop) -> None:

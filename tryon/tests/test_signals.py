@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.files.storage import FileSystemStorage
+from django.db import connection
 from pytest_django import Settings
 
 from providers.fake import FakeProvider
@@ -27,6 +28,7 @@ def test_signals_carry_what_the_webhook_carried(shop: Shop, fake: Callable[..., 
 
     def listen(**kwargs: Any) -> None:
         # After the commit: another connection would see the run as it is announced.
+        assert not connection.in_atomic_block
         heard.append(kwargs | {"stored_status": TryOn.objects.get(pk=kwargs["tryon_id"]).status})
 
     all_signals = (signals.try_on_started, signals.try_on_succeeded, signals.try_on_failed)
@@ -76,6 +78,14 @@ def test_each_run_has_one_usage_record(shop: Shop, fake: Callable[..., FakeProvi
 
 
 @pytest.mark.one_database
+def test_a_run_that_is_announced_twice_has_one_usage_record(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    shop.post()
+    pipeline.announce(signals.try_on_succeeded, TryOn.objects.get())
+    assert UsageRecord.objects.count() == 1
+    assert not [record for record in caplog.records if record.name == "django.dispatch"]
+
+
+@pytest.mark.one_database
 def test_a_receiver_that_fails_hurts_nobody_and_is_logged_by_name(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,6 +119,18 @@ def test_a_run_writes_one_log_line_that_tells_no_secret_and_cannot_be_forged(sho
     assert expected.items() <= line.items()
     assert isinstance(line["latency_ms"], int)
     assert shop.key not in lines[0]
+
+
+@pytest.mark.one_database
+def test_a_run_that_failed_has_a_log_line_with_its_error(
+    shop: Shop, fake: Callable[..., FakeProvider], settings: Settings
+) -> None:
+    log = Path(settings.LOGGING["handlers"]["file"]["filename"])
+    fake(error="provider_unavailable")
+    shop.post(headers={"X-Request-ID": "r-failed"})
+    [line] = [json.loads(line) for line in log.read_text().splitlines() if '"r-failed"' in line]
+    assert (line["level"], line["status"], line["error_code"]) == ("WARNING", "failed", "provider_unavailable")
+    assert line["error"] == "ProviderUnavailable: Fake was told to fail with provider_unavailable."
 
 
 @pytest.mark.one_database
