@@ -7,6 +7,7 @@ httpx is frozen upstream. To move to its successor change the two imports below 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
 import socket
@@ -254,6 +255,8 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
     @staticmethod
     async def _resolve(host: str, port: int, timeout: float | None) -> list[str]:
+        with contextlib.suppress(ValueError):
+            return [str(ipaddress.ip_address(host))]  # nothing to look up
         loop = asyncio.get_running_loop()
         look_up = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
         try:

@@ -47,7 +47,7 @@ READ_TIMEOUT: Final = 600.0
 """Seconds of silence. Only a net under ``try_on()``, whose timeout is the one that counts."""
 
 PACKAGES: Final = ("openai", "aiohttp", "orjson", "pybase64")
-INSTALL: Final = "Install sakura-tryon[openai]."
+INSTALL: Final = 'Run `pip install "openai[aiohttp]" orjson pybase64` (the extra openai).'
 
 PRICES: Final = (
     # Model family, US dollars per million tokens: text in, image in, image out.

@@ -2,9 +2,9 @@
 
 from django.core.wsgi import get_wsgi_application
 
-from sakura_inference.start import check_production
+from sakura_inference.start import start
 from settings.environment import choose_settings
 
 choose_settings()
 application = get_wsgi_application()
-check_production()
+start()

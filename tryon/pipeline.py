@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 import re
+import sys
 import threading
 import time
 import uuid
@@ -78,15 +79,16 @@ async def execute(prepare: Callable[[], Order], present: Callable[[TryOn], T]) -
     """
     run = _Run()
     try:
-        await _in_thread(run.enter, prepare)
-        picture = await run.generate()
-        return await _in_thread(run.leave, picture, present)
-    except asyncio.CancelledError:
+        try:
+            await _in_thread(run.enter, prepare)
+            picture = await run.generate()
+            return await _in_thread(run.leave, picture, present)
+        except Exception as error:
+            if run.is_admitted:
+                await _in_thread(run.give_up, TryOn.Status.FAILED, *_explain(error))
+            raise
+    except asyncio.CancelledError:  # at any moment, while a failure is settled as well
         await _uncancelled(run.give_up, TryOn.Status.CANCELLED, "cancelled", "The client went away.")
-        raise
-    except Exception as error:
-        if run.is_admitted:
-            await _in_thread(run.give_up, TryOn.Status.FAILED, *_explain(error))
         raise
 
 
@@ -96,6 +98,12 @@ class _Picture:
 
     result: TryOnResult
     info: images.ImageInfo
+
+
+class _Whole(ContentFile):  # type: ignore[type-arg]  # it cannot be subscripted at run time
+    """A picture that is written at once. Of Django's 64 kB pieces each would wait for its turn among the threads."""
+
+    DEFAULT_CHUNK_SIZE = sys.maxsize
 
 
 class _Run:
@@ -156,7 +164,7 @@ class _Run:
         assert tryon is not None  # noqa: S101 - enter() succeeded
         name = f"{file_stem(tryon)}.{images.EXTENSIONS[picture.info.content_type]}"
         try:
-            name = TryOn.image.field.storage.save(name, ContentFile(picture.result.data))
+            name = TryOn.image.field.storage.save(name, _Whole(picture.result.data))
             found = _describe(picture, image=name, latency_ms=self._latency_ms())
             tryon.assign(**found)
             answer = present(tryon)  # before the charge: an answer that cannot be given is not paid for

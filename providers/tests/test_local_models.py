@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import socket
 import sys
 import tempfile
 import zipfile
@@ -192,6 +193,8 @@ def test_missing_message_names_paths_and_command(directory: Path) -> None:
     assert "python manage.py fetch_local_models" in message
 
 
+OR_ELSE = "and retry; or copy the file from a machine that has it to"
+
 TRACEBACK = """
 print("ERROR: Exception:\\nTraceback (most recent call last):\\n  File 'x', line 1, in run", file=sys.stderr)
 print("ReadTimeoutError: Read timed out.\\n", file=sys.stderr)
@@ -203,9 +206,9 @@ sys.exit(2)
     ("act", "reason"),
     [
         ("sys.exit('WARNING: slow\\nERROR: early\\nERROR: No matching distribution found\\n')", "No matching distrib"),
-        ("sys.exit('ERROR: the reason\\nWARNING: not it\\n')", ": the reason "),
-        ("print('ERROR: on stdout'); sys.exit(1)", ": on stdout "),
-        ("sys.exit('No module named pip')", "No module named pip"),
+        ("sys.exit('ERROR: the reason\\nWARNING: not it\\n')", ": the reason. "),
+        ("sys.exit('ERROR: a sentence.\\n')", ": a sentence. "),
+        ("print('ERROR: on stdout'); sys.exit(1)", ": on stdout. "),
         ("sys.exit(1)", "It gave no reason."),
         (TRACEBACK, "ReadTimeoutError: Read timed out."),
         ("os.kill(os.getpid(), signal.SIGKILL)", "It gave no reason."),
@@ -219,7 +222,47 @@ def test_pip_that_fails(pip: Pip, model: ModelFile, directory: Path, temporary: 
 
     assert message.startswith("pose.tflite could not be fetched: pip could not download pose.tflite-wheel==1.0: ")
     assert reason in message
-    assert "Check the network and pip's settings, and retry" in message
+    assert message.endswith(f". Check the network and pip's settings, {OR_ELSE} {directory}.")
+
+
+REFUSED = (
+    "NewConnectionError('<pip._vendor.urllib3.connection.HTTPConnection object at 0x7f0>: Failed to establish a new "
+    "connection: [Errno 111] Connection refused')"
+)
+BROKEN = {
+    # As pip 23 and 26 print it.
+    REFUSED: "Connection refused",
+    f"ProxyError('Cannot connect to proxy.', {REFUSED})": "Connection refused",
+    "NameResolutionError(\"HTTPSConnection(host='pypi.example', port=443): Failed to resolve 'pypi.example' ([Errno "
+    '-2] Name or service not known)")': "Name or service not known",
+    "ReadTimeoutError(\"HTTPConnectionPool(host='pypi.example', port=80): Read timed out. (read timeout=15.0)\")": (
+        "Read timed out"
+    ),
+    "ConnectTimeoutError(<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f0>, 'Connection to "
+    "pypi.example timed out. (connect timeout=15.0)')": "timed out",
+    'SSLError(SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: Hostname '
+    "mismatch, certificate is not valid for 'pypi.example'. (_ssl.c:1006)\"))": (
+        "certificate verify failed: Hostname mismatch, certificate is not valid for"
+    ),
+    "ProtocolError('Connection aborted.', RemoteDisconnected('Remote end closed connection'))": "ProtocolError",
+}
+
+
+@pytest.mark.parametrize(("exception", "reason"), BROKEN.items(), ids=BROKEN.values())
+def test_connection_that_failed_is_the_reason(
+    pip: Pip, model: ModelFile, directory: Path, temporary: Path, exception: str, reason: str
+) -> None:
+    log = (
+        f"WARNING: Retrying (Retry(total=0)) after connection broken by 'EarlierError()': /simple/pose/\n"
+        f"WARNING: Retrying (Retry(total=0)) after connection broken by '{exception}': /simple/pose/\n"
+        "ERROR: No matching distribution found for pose\n"
+    )
+    pip.plays(f"sys.exit({log!r})")
+
+    message = failure(directory, temporary)
+
+    assert f": No matching distribution found for pose. The connection failed: {reason}. Check the network" in message
+    assert "pypi.example" not in message
 
 
 @pytest.mark.parametrize("start", ["ERROR: 401 for url: ", "WARNING: ", ""])
@@ -232,6 +275,17 @@ def test_password_in_an_index_address_is_not_shown(
 
     assert "(address) refused" in message
     assert not any(secret in message for secret in ("hunter2", "me:", "pypi.example"))
+
+
+def test_python_without_pip_is_told_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, model: ModelFile, directory: Path, temporary: Path
+) -> None:
+    monkeypatch.setattr(models, "PIP", (sys.executable, "-I", "-S", "-m", "pip"))
+
+    assert failure(directory, temporary) == (
+        "pose.tflite could not be fetched: this Python has no pip. Install it with `python -m ensurepip`, "
+        f"{OR_ELSE} {directory}."
+    )
 
 
 def test_pip_that_cannot_be_started(
@@ -369,3 +423,21 @@ def test_real_pip_understands_the_command(
 
     assert (directory / model.name).read_bytes() == POSE
     assert list(temporary.iterdir()) == []
+
+
+def test_real_pip_without_a_network(
+    monkeypatch: pytest.MonkeyPatch, model: ModelFile, directory: Path, temporary: Path
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://me:hunter2@127.0.0.1:{closed.getsockname()[1]}/simple")
+        monkeypatch.setenv("PIP_RETRIES", "1")
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+        monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+
+        assert failure(directory, temporary) == (
+            "pose.tflite could not be fetched: pip could not download pose.tflite-wheel==1.0: No matching "
+            "distribution found for pose.tflite-wheel==1.0. The connection failed: Connection refused. Check the "
+            f"network and pip's settings, {OR_ELSE} {directory}."
+        )

@@ -340,6 +340,9 @@ def test_no_key_sends_nothing(vendor: VendorServer) -> None:
     assert not vendor.calls
 
 
+HINT = 'Run `pip install "openai[aiohttp]" orjson pybase64` (the extra openai).'
+
+
 @pytest.mark.parametrize("package", adapter.PACKAGES)
 def test_missing_package(vendor: VendorServer, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     adapter._import.cache_clear()
@@ -348,14 +351,14 @@ def test_missing_package(vendor: VendorServer, monkeypatch: pytest.MonkeyPatch, 
     error = failure_of(make(vendor))
 
     assert type(error) is errors.ProviderMisconfigured
-    assert str(error) == f"OpenAI cannot be used: {package} is missing. Install sakura-tryon[openai]."
+    assert str(error) == f"OpenAI cannot be used: {package} is missing. {HINT}"
 
 
 def test_check_tells_of_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter, "find_spec", lambda name: None)
     (problem,) = OpenAIProvider("shop", api_key=KEY).check()
     assert problem.message.endswith("not installed: openai, aiohttp, orjson, pybase64.")
-    assert problem.hint == "Install sakura-tryon[openai]."
+    assert problem.hint == HINT
 
 
 def test_creating_and_checking_imports_no_sdk() -> None:

@@ -1,5 +1,5 @@
 """What a picture costs: the running server beside a bare asyncio client that does the same I/O.
 
 ``python -m tryon.benchmarks`` starts everything it needs on loopback and removes it again. Milliseconds depend on the
-machine; the ratios between the two, taken in one run, hardly do.
+machine and on what else it does; the ratios between the two, taken in turn in one run, depend on it less.
 """

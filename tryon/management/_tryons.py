@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import TextIO
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Final, TextIO, TypeVar
 
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError
 from tqdm import tqdm
 
 from .. import pipeline
 from ..dispatch import close_providers
+from ..exceptions import GenerationFailed, ImageUnreachable, TryOnError
 from ..models import TryOn
+from ..samples import sample
+
+T = TypeVar("T")
+
+OPTIONS: Final = {"user_image_url": "--user-image", "catalog_image_url": "--catalog-image"}
+"""What the API's fields are called here."""
+
+NOT_FOR_CLIENTS: Final = (GenerationFailed, ImageUnreachable)
+"""Errors that keep their reason from a client. The operator may know it."""
 
 
 def is_url(text: str) -> bool:
@@ -19,13 +34,98 @@ def is_url(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
 
 
-async def make_tryon(order: pipeline.Order, *, progress: TextIO | None) -> TryOn:
-    """Run ``order``; while it runs, show on ``progress`` how long it has been."""
+def demo_photo(name: str) -> Path:
+    """Path of a demo photo. Raise ``CommandError``."""
+    try:
+        return sample(name)
+    except TryOnError as error:
+        raise CommandError(str(error)) from error
+
+
+def location(tryon: TryOn) -> str:
+    """Path of the picture, or its URL in a storage without paths."""
+    try:
+        return str(tryon.image.path)
+    except NotImplementedError:
+        return str(tryon.image.url)
+
+
+def make_tryon(order: pipeline.Order, present: Callable[[TryOn], T], *, progress: TextIO | None) -> T:
+    """Run ``order`` and return what ``present`` makes of the stored picture, before it is paid for.
+
+    While it runs, show on ``progress`` how long it has been. Raise ``CommandError``, and charge nothing.
+    """
+    try:
+        with _console_without_logs():
+            return asyncio.run(_execute(order, present, progress))
+    except (TryOnError, ImproperlyConfigured) as error:
+        raise CommandError(_explain(error)) from error
+    except OSError as error:
+        raise CommandError(f"The try-on failed: {_words(error)}. Nothing was charged.") from error
+
+
+async def _execute(order: pipeline.Order, present: Callable[[TryOn], T], progress: TextIO | None) -> T:
+    def answer(tryon: TryOn) -> T:
+        try:
+            return present(tryon)
+        except CommandError:
+            raise
+        except Exception as error:  # a storage has errors of its own
+            raise CommandError(
+                f"The picture was made but could not be handed over: {_words(error)}. Nothing was charged."
+            ) from error
+
     async with _clock(progress):
         try:
-            return await pipeline.execute(lambda: order, lambda tryon: tryon)
+            return await pipeline.execute(lambda: order, answer)
         finally:
             await close_providers()
+
+
+def _explain(error: Exception) -> str:
+    """The error in one line for the operator: with our options' names, and with what a client is not told."""
+    text = _words(error)
+    if isinstance(error, TryOnError) and error.field in OPTIONS:
+        text = f"{OPTIONS[error.field]}: {text.removeprefix(f'{error.field}: ')}"
+    reason = error.__cause__ or error.__context__
+    if isinstance(error, NOT_FOR_CLIENTS) and reason and _words(reason) not in text:
+        text = f"{text} The reason: {_words(reason)}"
+    return text
+
+
+def _words(error: BaseException) -> str:
+    """What an error says, in one line; its class if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _console_without_logs() -> Iterator[None]:
+    """Keep our own log records off the terminal, and only off it.
+
+    They would be glued to the line that shows the progress, and drown the one that says how it ended.
+    """
+    handlers = list(_console_handlers())
+    for handler in handlers:
+        handler.addFilter(_is_not_ours)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_is_not_ours)
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] not in ("tryon", "providers")
+
+
+def _console_handlers() -> Iterator[logging.Handler]:
+    """Every handler that writes to the terminal, whichever logger it hangs on."""
+    console = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+    for handler in (*handlers, logging.lastResort):
+        if isinstance(handler, logging.StreamHandler) and handler.stream in console:
+            yield handler
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,8 @@ def find_user(name: str) -> User:
     """The user that clients call ``name``. Raise ``CommandError``."""
     model = get_user_model()
     field = conf.USER_ID_FIELD or model.USERNAME_FIELD
+    if not name.strip():
+        raise CommandError(f"The user is empty. Give a {field}.")
     try:
         return model._default_manager.get(**{field: name})
     except (model.DoesNotExist, ValueError):

@@ -176,11 +176,30 @@ def quickstart(clone: Path, *arguments: str, **environment: str) -> subprocess.P
     )
 
 
+STOPPED = "CommandError: Stopped. Run it again to go on."
+
+
+def interrupt(run: subprocess.Popen[str], after: str) -> str:
+    """Send Ctrl-C once the command has printed this line; the rest of what it prints."""
+    assert run.stderr
+    for line in run.stderr:
+        if line.rstrip() == after:
+            break
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    return out + err
+
+
 @pytest.mark.stress
 def test_quickstart_from_nothing_to_a_picture_and_a_server(clone: Path, port: int, models: Path) -> None:
+    interrupted = quickstart(clone, "--no-serve", LOCAL_MODELS_DIR=str(models))
+    assert interrupt(interrupted, after="… First try-on").splitlines() == [STOPPED]
+    assert interrupted.returncode == 130
+
     first = quickstart(clone, "--no-serve", LOCAL_MODELS_DIR=str(models))
     out, err = first.communicate(timeout=120)
     assert first.returncode == 0, err
+    assert "as printed" not in out, "the password: the interrupted run did not print it"
     path = re.search(r"The picture: (.+)", out)
     assert path
     with Image.open(path[1]) as picture:
@@ -231,15 +250,49 @@ def check_server(url: str, data: dict[str, Any]) -> None:
         assert requests.get(base + asset, timeout=10).status_code == 200, asset
 
 
+def without_models(clone: Path, tmp_path: Path, port: int) -> subprocess.Popen[str]:
+    """quickstart that has to fetch the models from an index on this port."""
+    pip = {
+        "PIP_INDEX_URL": f"http://127.0.0.1:{port}/simple",
+        "PIP_RETRIES": "1",
+        "PIP_DEFAULT_TIMEOUT": "300",  # it does not give up by itself
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    return quickstart(clone, "--no-serve", LOCAL_MODELS_DIR=str(tmp_path / "models"), **pip)
+
+
+def assert_nothing_was_made(clone: Path, tmp_path: Path) -> None:
+    assert list((tmp_path / "models").iterdir()) == []
+    assert not list((clone / "media").glob("*.png"))
+    assert not list(clone.glob("db.sqlite3*"))
+
+
 def test_quickstart_without_models_and_network_says_what_to_do(clone: Path, tmp_path: Path) -> None:
-    offline = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
-    run = quickstart(clone, "--no-serve", LOCAL_MODELS_DIR=str(tmp_path / "models"), **offline)
-    out, err = run.communicate(timeout=120)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        run = without_models(clone, tmp_path, closed.getsockname()[1])
+        out, err = run.communicate(timeout=120)
     assert run.returncode == 1
     assert out == ""
-    assert "Traceback" not in err
-    assert re.search(
-        r"CommandError: pose_landmark_full.tflite could not be fetched: pip could not download .* retry", err
-    )
-    assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
-    assert not list((clone / "media").glob("*.png"))
+    assert err.splitlines() == [
+        "… Models of the offline provider",
+        "CommandError: pose_landmark_full.tflite could not be fetched: pip could not download mediapipe==0.10.21: No "
+        "matching distribution found for mediapipe==0.10.21. The connection failed: Connection refused. Check the "
+        "network and pip's settings, and retry; or copy the file from a machine that has it to "
+        f"{tmp_path / 'models'}.",
+    ]
+    assert_nothing_was_made(clone, tmp_path)
+
+
+def test_ctrl_c_while_quickstart_fetches_models_leaves_no_pip_and_no_file(clone: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        run = without_models(clone, tmp_path, silent.getsockname()[1])
+        connection, _ = silent.accept()
+        with connection:
+            assert interrupt(run, after="… Models of the offline provider").splitlines() == [STOPPED]
+            connection.settimeout(10)
+            while connection.recv(4096):  # until pip is gone
+                pass
+    assert run.returncode == 130
+    assert_nothing_was_made(clone, tmp_path)

@@ -189,6 +189,25 @@ def test_cancelled_while_the_file_is_written_leaves_no_file(
     _assert_nothing_happened(shop, media)
 
 
+def test_cancelled_while_a_failure_is_settled_costs_nothing(
+    shop: Shop, media: Path, fake: Callable[..., FakeProvider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(error="provider_unavailable")
+    settling = threading.Event()
+    in_thread = pipeline._in_thread
+
+    async def never(function: Any, *args: Any) -> Any:
+        if args and args[0] == TryOn.Status.FAILED:
+            settling.set()
+            await asyncio.Event().wait()
+        return await in_thread(function, *args)
+
+    monkeypatch.setattr(pipeline, "_in_thread", never)
+    asyncio.run(_cancelled_while(lambda: order(shop), settling))
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
+    _assert_nothing_happened(shop, media)
+
+
 def test_a_charge_that_fails_takes_the_file_away_again(
     shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from ...models import ApiKey
+from .._arguments import text_for, whole_number
 from .._users import find_user
+
+MAX_DAYS: Final = 36_500
+"""A century, and far from where dates end."""
 
 
 class Command(BaseCommand):
@@ -16,8 +20,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user", help="The user's name, as sent in user_id.")
-        parser.add_argument("--name", default="", help="What the key is for.")
-        parser.add_argument("--days", type=int, help="Days until the key expires; by default it never does.")
+        parser.add_argument("--name", default="", type=text_for(ApiKey, "name"), help="What the key is for.")
+        parser.add_argument(
+            "--days", type=whole_number(1, MAX_DAYS), help="Days until the key expires; by default it never does."
+        )
 
     def handle(self, *, user: str, name: str, days: int | None, **options: Any) -> str:
         expires_at = timezone.now() + timedelta(days=days) if days is not None else None

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from .. import _models
+from .._interrupts import interruptible
 
 
 class Command(BaseCommand):
@@ -13,4 +14,5 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, **options: Any) -> str:
-        return f"The models are in {_models.fetch(sys.stderr)}"
+        with interruptible("Stopped. Run it again to go on."):
+            return f"The models are in {_models.fetch(sys.stderr)}"

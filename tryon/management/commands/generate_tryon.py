@@ -1,23 +1,23 @@
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 import sys
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from providers.base import Category
 
-from ...exceptions import TryOnError
 from ...models import TryOn
 from ...pipeline import Order
-from ...samples import sample
 from ...serializers import CATEGORIES
-from .._tryons import is_url, make_tryon
+from .._arguments import text_for
+from .._interrupts import interruptible
+from .._tryons import demo_photo, is_url, location, make_tryon
 from .._users import find_user
 
 
@@ -29,7 +29,9 @@ class Command(BaseCommand):
         parser.add_argument("--catalog-image", metavar="PATH_OR_URL", help="Photo of the garment.")
         parser.add_argument("--demo", action="store_true", help="Use the demo photos.")
         parser.add_argument("--user", help="Who pays. Without a user the run is the operator's and free.")
-        parser.add_argument("--catalog-id", default="", help="Your id of the garment.")
+        parser.add_argument(
+            "--catalog-id", default="", type=text_for(TryOn, "catalog_id"), help="Your id of the garment."
+        )
         parser.add_argument("--provider", default="", metavar="ALIAS", help="Instead of the settings' PROVIDER.")
         parser.add_argument("--prompt", default="", help="Instead of the settings' PROMPT.")
         parser.add_argument("--category", default="auto", choices=CATEGORIES, help="What kind of garment it is.")
@@ -37,19 +39,11 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 
     def handle(self, *, output: Path | None, json: bool, **options: Any) -> str:
-        order = self.order(**options)
-        if output is not None and not output.parent.is_dir():
-            raise CommandError(f"--output {output}: there is no folder {output.parent}. Create it first.")
-        try:
-            tryon = asyncio.run(make_tryon(order, progress=sys.stderr if not json else None))
-        except (TryOnError, ImproperlyConfigured) as error:
-            raise CommandError(str(error)) from error
-        except KeyboardInterrupt:
-            raise CommandError("Cancelled. Nothing was charged.", returncode=130) from None
         if output is not None:
-            with tryon.image.open() as picture:
-                output.write_bytes(picture.read())
-        return self.report(tryon, output, as_json=json)
+            _demand_place(output)
+        present = partial(self.present, output=output, as_json=json)
+        with interruptible("Cancelled. A picture that was not finished costs nothing."):
+            return make_tryon(self.order(**options), present, progress=sys.stderr if not json else None)
 
     def order(
         self,
@@ -65,15 +59,12 @@ class Command(BaseCommand):
         **options: Any,
     ) -> Order:
         if demo:
-            try:
-                user_image = user_image or str(sample("person.jpg"))
-                catalog_image = catalog_image or str(sample("garment.jpg"))
-            except TryOnError as error:
-                raise CommandError(str(error)) from error
+            user_image = user_image or str(demo_photo("person.jpg"))
+            catalog_image = catalog_image or str(demo_photo("garment.jpg"))
         if not (user_image and catalog_image):
             raise CommandError("Give --user-image and --catalog-image, or --demo.")
         return Order(
-            user=find_user(user) if user else None,
+            user=find_user(user) if user is not None else None,
             person=_source("--user-image", user_image),
             garment=_source("--catalog-image", catalog_image),
             catalog_id=catalog_id or ("demo" if demo else ""),
@@ -82,11 +73,14 @@ class Command(BaseCommand):
             category=category,
         )
 
-    def report(self, tryon: TryOn, output: Path | None, *, as_json: bool) -> str:
-        try:
-            path = str(output or tryon.image.path)
-        except NotImplementedError:  # a storage without paths
-            path = tryon.image.url
+    def present(self, tryon: TryOn, *, output: Path | None, as_json: bool) -> str:
+        """Write the file and say what was made."""
+        report = self.report(tryon, str(output or location(tryon)), as_json=as_json)
+        if output is not None:
+            _write(tryon, output)
+        return report
+
+    def report(self, tryon: TryOn, path: str, *, as_json: bool) -> str:
         if as_json:
             return json.dumps(
                 {
@@ -104,6 +98,23 @@ class Command(BaseCommand):
         lines = [path, *(f"Note: {warning}" for warning in tryon.warnings)]
         lines.append(f"{tryon.provider} ({tryon.model}), {tryon.latency_ms} ms, {tryon.credits} credit(s)")
         return "\n".join(lines)
+
+
+def _demand_place(output: Path) -> None:
+    """Refuse, before anything is done, what cannot become a file."""
+    if os.path.isdir(output):  # unlike Path's own, it takes any text
+        raise CommandError(f"--output {output} is a folder. Name a file in it.")
+    if not os.path.isdir(output.parent):
+        raise CommandError(f"--output {output}: there is no folder {output.parent}. Create it first.")
+
+
+def _write(tryon: TryOn, output: Path) -> None:
+    with tryon.image.open() as picture:
+        data = picture.read()
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise CommandError(f"--output {output}: {error.strerror}. Nothing was charged.") from error
 
 
 def _source(option: str, text: str) -> str | bytes:

@@ -7,6 +7,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...credits import get_credits
 from ...exceptions import InsufficientCredits
+from ...models import CreditEntry
+from .._arguments import text_for
 from .._users import find_user
 
 
@@ -16,11 +18,16 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user", help="The user's name, as sent in user_id.")
         parser.add_argument("credits", type=int, help="How many.")
-        parser.add_argument("--reason", required=True, help="Why; it stands in the ledger.")
+        parser.add_argument(
+            "--reason",
+            required=True,
+            type=text_for(CreditEntry, "reason", required=True),
+            help="Why; it stands in the ledger.",
+        )
 
     def handle(self, *, user: str, credits: int, reason: str, **options: Any) -> str:  # noqa: A002
         try:
             balance = get_credits().grant(find_user(user), credits, reason=reason)
-        except InsufficientCredits as error:
-            raise CommandError(str(error)) from None
+        except (InsufficientCredits, ValueError) as error:
+            raise CommandError(str(error)) from error
         return f"{user} has {balance} credits."
