@@ -61,7 +61,8 @@ def _find(text: object) -> ApiKey | None:
     """The valid key with this text. One query, which also brings the user and the user's credit account."""
     if not isinstance(text, str) or not text.isascii() or len(text) > LONGEST_KEY or "\0" in text:
         return None
-    key = ApiKey.objects.select_related("user__credit_account").filter(prefix=ApiKey.prefix_of(text)).first()
-    if key is None or not key.matches(text) or not key.is_valid(timezone.now()):
+    try:
+        key = ApiKey.objects.select_related("user__credit_account").get(prefix=ApiKey.prefix_of(text))
+    except ApiKey.DoesNotExist:
         return None
-    return key if key.user.is_active else None
+    return key if key.matches(text) and key.is_valid(timezone.now()) and key.user.is_active else None
