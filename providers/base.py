@@ -87,6 +87,9 @@ class Problem:
     message: str
     hint: str
     fatal: bool = True
+    """Whether the provider cannot work at all."""
+    of_settings: bool = True
+    """Wrong in the settings. Otherwise something of this machine that may be mended at any time, such as a file."""
 
 
 class AIProvider:

@@ -70,6 +70,8 @@ def database(url: str) -> dict[str, object]:
             "DATABASE_URL is no database's address. Use sqlite:///path or postgres://user:password@host:5432/name."
         )
     if config["ENGINE"] == "django.db.backends.sqlite3":
+        if config["NAME"] != ":memory:":
+            config["NAME"] = str(BASE_DIR / str(config["NAME"]))  # whatever folder a command is run from
         # Without these, parallel writers fail with "database is locked".
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",

@@ -31,7 +31,7 @@ from django.utils.translation import ngettext
 from . import images
 from .credits import MAX_GRANT, LedgerCredits, get_credits
 from .exceptions import InsufficientCredits
-from .models import ApiKey, CreditAccount, CreditEntry, TryOn, UsageRecord
+from .models import ApiKey, CreditAccount, CreditEntry, TryOn, UsageRecord, database
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -163,7 +163,7 @@ class ApiKeyAdmin(ModelAdmin):
 
     @admin.action(description=_("Revoke the selected keys"), permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        with transaction.atomic():
+        with transaction.atomic(using=database()):
             # Listed first: in a list of valid keys no revoked one is found again.
             keys = list(queryset.filter(revoked_at=None))
             ApiKey.objects.filter(pk__in=[key.pk for key in keys]).update(revoked_at=timezone.now())
@@ -290,7 +290,7 @@ class CreditAccountAdmin(ReadOnlyAdmin):
             self.message_user(request, text, messages.ERROR)
             return
         try:
-            with transaction.atomic():
+            with transaction.atomic(using=database()):
                 balance = get_credits().grant(account.user, credits, reason=reason)
                 self.log_change(request, account, self._granted(credits, reason))
         except InsufficientCredits as error:

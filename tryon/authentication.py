@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 LONGEST_KEY: Final = 200
+ABSENT: Final = (None, "")
+"""A ``user_id`` that is not given. 0 is, and may be somebody's."""
 WRONG_KEY: Final = "Wrong API key: it is unknown, revoked, expired, or belongs to another user_id."
 """One sentence for all of it, so that nobody learns which keys exist."""
 
@@ -35,7 +37,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             return None
         if any(text != texts[0] for text in texts):
             raise AuthenticationFailed("There is more than one API key in this request. Send one.")
-        if not body.get("user_id") and body.get("api_key"):
+        if body.get("user_id") in ABSENT and body.get("api_key"):
             raise ValidationError({"user_id": "Required together with api_key."})
         key = _find(texts[0])
         if key is None or is_foreign(body.get("user_id"), key.user):
@@ -49,7 +51,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 def is_foreign(user_id: object, user: User) -> bool:
     """Whether a request's ``user_id`` is given and names somebody else."""
-    return bool(user_id) and str(user_id) != client_name(user)
+    return user_id not in ABSENT and str(user_id) != client_name(user)
 
 
 def _from_headers(request: Request) -> tuple[str, str]:

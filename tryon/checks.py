@@ -2,7 +2,7 @@
 
 ======  ==========================================================================================
 E001    TRYON is not a dictionary, has an unknown key or a value that makes no sense
-E002    a provider cannot be used: wrong BACKEND, unknown option, missing key or files
+E002    a provider cannot be used: wrong BACKEND, unknown option, missing key or package
 E003    the cache of the throttle cannot count
 E004    an authentication class cannot be used by an async view
 E005    LEASE is not longer than DEADLINE
@@ -14,6 +14,7 @@ W002    SQLite without IMMEDIATE transactions
 W003    persistent connections without a pool
 W004    FETCH_ALLOWED_HOSTS in production
 W005    the pictures have no folder or no address of their own
+W006    the provider in use lacks something on this machine, such as its model files
 ======  ==========================================================================================
 """
 
@@ -159,8 +160,11 @@ def check_providers(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
             if alias != conf.PROVIDER:
                 continue
             for problem in provider.check():
-                kind = Error if problem.fatal else Warning
-                messages.append(kind(f"Provider {alias!r}: {problem.message}", hint=problem.hint, id="tryon.E002"))
+                text = f"Provider {alias!r}: {problem.message}"
+                if problem.fatal and problem.of_settings:
+                    messages.append(Error(text, hint=problem.hint, id="tryon.E002"))
+                else:
+                    messages.append(Warning(text, hint=problem.hint, id="tryon.W006"))
     except ImproperlyConfigured as error:
         messages.append(Error(str(error), hint='See "Providers" in the README.', id="tryon.E002"))
     return messages
@@ -182,7 +186,7 @@ def check_throttle(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         return [Error(message, hint=hint, id="tryon.E003")]
     if kind == "LocMemCache" and not settings.DEBUG:
         message = f"CACHES[{alias!r}] is {backend}: with N processes the throttle lets N times as many through."
-        hint = "Use Redis (REDIS_URL in this project), or run one process."
+        hint = "Use Redis or Memcached, or run one process."
         return [Warning(message, hint=hint, id="tryon.W001")]
     return []
 

@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 
 from .conf import conf
 from .exceptions import InsufficientCredits
-from .models import CreditAccount, CreditEntry
+from .models import CreditAccount, CreditEntry, database
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -53,8 +53,8 @@ class CreditsBackend:
     def grant(self, user: User, amount: int, *, reason: str = "") -> int:
         """Add ``amount`` credits, or take them when negative; the new balance.
 
-        Raise ``InsufficientCredits`` rather than let the balance become negative, and ``ValueError`` for 0 and for
-        more than ``MAX_GRANT``.
+        Raise ``InsufficientCredits`` rather than let the balance become negative, and ``ValueError``, with a sentence,
+        for an amount that makes no sense to this backend.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement grant().")
 
@@ -98,7 +98,7 @@ class LedgerCredits(CreditsBackend):
     def grant(self, user: User, amount: int, *, reason: str = "") -> int:
         if not 0 < abs(amount) <= MAX_GRANT:
             raise ValueError(f"The amount is {amount}. Give 1 to {MAX_GRANT:,} credits, negative to take them.")
-        with transaction.atomic():
+        with transaction.atomic(using=database()):
             account, _ = CreditAccount.objects.get_or_create(user=user)
             changed = CreditAccount.objects.filter(pk=account.pk, balance__gte=-amount).update(
                 balance=F("balance") + amount

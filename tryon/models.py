@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.files.storage import Storage, storages
-from django.db import models
+from django.db import models, router
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
@@ -20,6 +20,11 @@ from .conf import conf
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+
+def database() -> str:
+    """Alias of the database that holds runs and credits; their transactions are its own."""
+    return router.db_for_write(TryOn)
 
 
 @deconstructible
@@ -122,7 +127,7 @@ class CreditAccount(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user}: {self.balance}"
+        return f"{self.user or _('deleted user')}: {self.balance}"
 
 
 class CreditEntry(models.Model):

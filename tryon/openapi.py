@@ -9,7 +9,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 try:
     from drf_spectacular.extensions import OpenApiAuthenticationExtension
-    from drf_spectacular.utils import extend_schema
+    from drf_spectacular.utils import OpenApiExample, extend_schema
+
+    def request_examples(**body: str) -> list[Any]:
+        """An example that works as it is with a key in a header: without the fields of a key in the body."""
+        return [OpenApiExample("With a key in a header", value=body, request_only=True)]
 
     class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
         """Tells the schema how a key is sent. Registered by being defined."""
@@ -33,5 +37,9 @@ except ImportError:
         """Leave the method as it is: nobody is there to read the schema."""
         return lambda method: method
 
+    def request_examples(**body: str) -> list[Any]:
+        """None: nobody is there to read them."""
+        return []
 
-__all__ = ["extend_schema"]
+
+__all__ = ["extend_schema", "request_examples"]

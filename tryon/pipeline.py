@@ -38,7 +38,7 @@ from .credits import get_credits
 from .dispatch import choose_provider
 from .exceptions import DeadlineExceeded, GenerationFailed, ImageTooLarge, NotAnImage, TryOnError
 from .fetching import fetch
-from .models import TryOn
+from .models import TryOn, database
 from .signals import try_on_failed, try_on_started, try_on_succeeded
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
         created_at=now,
         lease_until=now + timedelta(seconds=conf.LEASE),
     )
-    with transaction.atomic():
+    with transaction.atomic(using=database()):
         if order.user is not None:
             get_credits().hold(run_id, order.user, price)
         tryon.save(force_insert=True)
@@ -226,7 +226,7 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
 
 def succeed(tryon: TryOn, **found: Any) -> None:
     """Charge for the stored picture, and write what was ``found`` about it; or raise and charge nothing."""
-    with transaction.atomic():
+    with transaction.atomic(using=database()):
         if not tryon.finish(TryOn.Status.SUCCEEDED, **found):
             raise DeadlineExceeded("The try-on was given up before it was done. Nothing was charged.")
         if tryon.user is not None:
@@ -236,7 +236,7 @@ def succeed(tryon: TryOn, **found: Any) -> None:
 
 def fail(tryon: TryOn, status: TryOn.Status, code: str, detail: str, *, latency_ms: int | None = None) -> bool:
     """End the run without a picture and give its hold back; whether this call ended it."""
-    with transaction.atomic():
+    with transaction.atomic(using=database()):
         ended = tryon.finish(status, error_code=code, error_detail=detail, latency_ms=latency_ms)
         if ended:
             if tryon.credits:
@@ -277,7 +277,7 @@ def _announce_on_commit(signal: Signal, tryon: TryOn) -> None:
     def announcement() -> None:  # a partial has no name, by which Django logs what fails after a commit
         announce(signal, tryon)
 
-    transaction.on_commit(announcement, robust=True)
+    transaction.on_commit(announcement, using=database(), robust=True)
 
 
 def announce(signal: Signal, tryon: TryOn) -> None:

@@ -36,11 +36,13 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
 
     user_id = serializers.CharField(
         required=False,
+        allow_blank=True,
         max_length=254,
         help_text="Your user id. Needed with api_key; must be the key's own user.",
     )
     api_key = serializers.CharField(
         required=False,
+        allow_blank=True,
         write_only=True,
         max_length=200,
         style={"input_type": "password"},
@@ -50,7 +52,7 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
     user_image_url = ImageURLField(help_text="Photo of the person: the URL of a JPEG, PNG or WebP.")
     catalog_image_url = ImageURLField(help_text="Catalogue photo of the garment.")
     category = serializers.ChoiceField(
-        CATEGORIES, default="auto", help_text="What kind of garment it is; auto looks at the photo."
+        CATEGORIES, default="auto", initial="auto", help_text="What kind of garment it is; auto looks at the photo."
     )
 
 

@@ -51,7 +51,7 @@ from .conf import conf
 from .dispatch import close_providers
 from .exceptions import STATUS, BodyTooLarge, TryOnError
 from .models import TryOn
-from .openapi import extend_schema
+from .openapi import extend_schema, request_examples
 from .serializers import CreateImageSerializer, ErrorSerializer, ResultSerializer
 from .throttling import TryOnThrottle, limit_headers
 
@@ -124,6 +124,11 @@ class CreateImageView(APIView):
         description="Give a photo of a person and a catalogue photo of a garment; get the person wearing it. "
         "One picture costs one price in credits; whatever fails costs nothing.",
         request=CreateImageSerializer,
+        examples=request_examples(
+            catalog_id="dress-7",
+            user_image_url="http://localhost:8001/samples/person.jpg",
+            catalog_image_url="http://localhost:8001/samples/garment.jpg",
+        ),
         responses={200: ResultSerializer, **dict.fromkeys(sorted(set(STATUS.values())), ErrorSerializer)},
     )
     async def post(self, request: Request) -> HttpResponse:
@@ -318,10 +323,13 @@ def reading(view: AsyncView) -> Callable[..., Any]:
     @csrf_exempt  # else a POST hears of a cookie instead of its method
     @functools.wraps(view)
     async def wrapper(request: HttpRequest) -> HttpResponse:
+        id_ = request_id.assign(request)
         if request.method in ("GET", "HEAD"):
-            return await view(request)
-        response = _plain_error("method_not_allowed", f'Method "{request.method}" not allowed.')
-        response.headers["Allow"] = "GET, HEAD"
+            response = await view(request)
+        else:
+            response = _plain_error("method_not_allowed", f'Method "{request.method}" not allowed.')
+            response.headers["Allow"] = "GET, HEAD"
+        response.headers[request_id.HEADER] = id_
         return response
 
     return non_atomic(wrapper)

@@ -60,9 +60,8 @@ class LocalProvider(AIProvider):
         for module in _missing_packages():
             yield Problem(f"The package {PACKAGES[module]} is not installed.", INSTALL)
         if names := missing_models(self.models_dir):
-            yield Problem(
-                missing_message(self.models_dir, names), f"Run `{FETCH_COMMAND}`, or set the option models_dir."
-            )
+            hint = f"Run `{FETCH_COMMAND}`, or set the option models_dir."
+            yield Problem(missing_message(self.models_dir, names), hint, of_settings=False)
 
     async def generate_image(self, request: TryOnRequest) -> TryOnResult:
         """Wait for a worker. A caller that gives up while it waits gives its place back."""

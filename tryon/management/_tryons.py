@@ -19,6 +19,7 @@ from ..dispatch import close_providers
 from ..exceptions import GenerationFailed, ImageUnreachable, TryOnError
 from ..models import TryOn
 from ..samples import sample
+from ._failures import database_needed, words
 
 T = TypeVar("T")
 
@@ -56,12 +57,16 @@ def make_tryon(order: pipeline.Order, present: Callable[[TryOn], T], *, progress
     While it runs, show on ``progress`` how long it has been. Raise ``CommandError``, and charge nothing.
     """
     try:
-        with _console_without_logs():
+        with _console_without_logs(), database_needed():
             return asyncio.run(_execute(order, present, progress))
+    except CommandError:
+        raise
     except (TryOnError, ImproperlyConfigured) as error:
         raise CommandError(_explain(error)) from error
-    except OSError as error:
-        raise CommandError(f"The try-on failed: {_words(error)}. Nothing was charged.") from error
+    except Exception as error:  # of any storage's or library's own class; --traceback shows where
+        raise CommandError(
+            f"The try-on failed: {type(error).__name__}: {words(error)}. Nothing was charged."
+        ) from error
 
 
 async def _execute(order: pipeline.Order, present: Callable[[TryOn], T], progress: TextIO | None) -> T:
@@ -72,7 +77,7 @@ async def _execute(order: pipeline.Order, present: Callable[[TryOn], T], progres
             raise
         except Exception as error:  # a storage has errors of its own
             raise CommandError(
-                f"The picture was made but could not be handed over: {_words(error)}. Nothing was charged."
+                f"The picture was made but could not be handed over: {words(error)}. Nothing was charged."
             ) from error
 
     async with _clock(progress):
@@ -84,18 +89,13 @@ async def _execute(order: pipeline.Order, present: Callable[[TryOn], T], progres
 
 def _explain(error: Exception) -> str:
     """The error in one line for the operator: with our options' names, and with what a client is not told."""
-    text = _words(error)
+    text = f"{words(error)}."
     if isinstance(error, TryOnError) and error.field in OPTIONS:
         text = f"{OPTIONS[error.field]}: {text.removeprefix(f'{error.field}: ')}"
     reason = error.__cause__ or error.__context__
-    if isinstance(error, NOT_FOR_CLIENTS) and reason and _words(reason) not in text:
-        text = f"{text} The reason: {_words(reason)}"
+    if isinstance(error, NOT_FOR_CLIENTS) and reason and words(reason) not in text:
+        text = f"{text} The reason: {words(reason)}."
     return text
-
-
-def _words(error: BaseException) -> str:
-    """What an error says, in one line; its class if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager

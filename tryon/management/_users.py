@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
 from ..conf import conf
+from ._failures import database_needed
 
 
 def find_user(name: str) -> User:
@@ -16,8 +18,14 @@ def find_user(name: str) -> User:
     if not name.strip():
         raise CommandError(f"The user is empty. Give a {field}.")
     try:
-        return model._default_manager.get(**{field: name})
-    except (model.DoesNotExist, ValueError):
+        with database_needed():
+            return model._default_manager.get(**{field: name})
+    except model.MultipleObjectsReturned:
+        raise CommandError(
+            f'There are several users with {field} {name!r}. TRYON["USER_ID_FIELD"] should name a field that '
+            "no two users share."
+        ) from None
+    except (model.DoesNotExist, ValueError, ValidationError):
         raise CommandError(
             f"There is no user with {field} {name!r}. Create one: manage.py createsuperuser, or in the admin."
         ) from None

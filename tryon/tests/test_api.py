@@ -116,9 +116,12 @@ def test_a_key_that_no_longer_counts_says_the_same_as_an_unknown_one(
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("in_header", [True, False])
-def test_a_key_never_works_for_another_user_id(shop: Shop, in_header: bool, django_user_model: Any) -> None:
+@pytest.mark.parametrize("user_id", ["eve", "Ada", "ada ", 0, False, [], {}])
+def test_a_key_never_works_for_another_user_id(
+    shop: Shop, user_id: Any, in_header: bool, django_user_model: Any
+) -> None:
     django_user_model.objects.create_user("eve")
-    body = shop.body | {"user_id": "eve"}
+    body = shop.body | {"user_id": user_id}
     headers = {"X-API-Key": body.pop("api_key")} if in_header else {}
     assert shop.post(body, headers=headers).status_code == 401
     assert shop.balance() == 3
@@ -502,8 +505,15 @@ def test_the_browsable_api_greets_with_a_form(shop: Shop) -> None:
     status, page = browse("GET")
     assert status == 200
     assert "405" not in page
+    assert "&quot;category&quot;: &quot;auto&quot;" in page, "the raw form is filled in with what works"
     for name in FORM_FIELDS:
         assert f'name="{name}"' in page
+
+
+@pytest.mark.one_database
+def test_the_raw_form_works_with_a_key_in_a_header_and_its_key_fields_left_empty(shop: Shop) -> None:
+    body = shop.body | {"user_id": "", "api_key": "", "category": "auto"}
+    assert shop.post(body, headers={"X-API-Key": shop.key}).status_code == 200
 
 
 @pytest.mark.one_database

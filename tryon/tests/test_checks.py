@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from pytest_django import Settings
 
-from tryon import checks
+from tryon import checks, health
 
 
 def ids(messages: list[Any]) -> list[str]:
@@ -65,6 +66,18 @@ def test_e002_a_missing_key_is_named(tryon: Callable[..., None]) -> None:
     assert ids(messages) == ["tryon.E002"]
     assert "api_key" in messages[0].msg
     assert "OPENAI_API_KEY" in str(messages[0].hint)
+
+
+def test_w006_model_files_that_are_missing_are_no_reason_to_stop_other_commands(
+    tryon: Callable[..., None], tmp_path: Path
+) -> None:
+    local = {"BACKEND": "providers.local.LocalProvider", "OPTIONS": {"models_dir": str(tmp_path)}}
+    tryon(PROVIDER="local", PROVIDERS={"local": local})
+    [message] = checks.check_providers(None)
+    assert ids([message]) == ["tryon.W006"]
+    assert not message.is_serious()
+    assert "fetch_local_models" in str(message.hint)
+    assert health.report()["provider"]["ok"] is False
 
 
 def test_providers_that_are_not_in_use_need_no_key(tryon: Callable[..., None]) -> None:

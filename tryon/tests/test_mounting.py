@@ -59,7 +59,9 @@ browser = Client()
 browser.force_login(user)
 by_session = browser.post("/shop/api/v1/create-image", photos)
 told = Client().get("/shop/").json()["endpoints"]["create_image"]
-assert [Client().get(f"/shop/{path}").status_code for path in ("health", "health/ready")] == [200, 200]
+for path in ("", "health", "health/ready"):
+    response = Client().get(f"/shop/{path}")
+    assert (response.status_code, len(response.headers["X-Request-ID"])) == (200, 32), path
 print(json.dumps([by_key.json(), without_token.status_code, by_session.json(), get_credits().balance(user), told]))
 """
 
@@ -187,3 +189,61 @@ def test_the_credits_backend_of_the_readme_pays(host: Path, url: str, run: Calla
     story = json.loads(run("-c", WALLET_STORY, url).splitlines()[-1])
 
     assert story == [0, 403, 2, 422, 2, 200, "refused", 1, ["released", "captured"], 0]
+
+
+ROUTER = """
+class Router:
+    def db_for_read(self, model, **hints):
+        return "second"
+    db_for_write = db_for_read
+"""
+
+ROUTER_SETTINGS = """
+DATABASES = {"default": {}, "second": {**DATABASES["default"], "ATOMIC_REQUESTS": True}}
+DATABASE_ROUTERS = ["shop.routers.Router"]
+TRYON["CREDITS_BACKEND"] = "shop.credits.Broken"
+"""
+
+ROUTER_CREDITS = """
+from tryon.credits import LedgerCredits
+
+class Broken(LedgerCredits):
+    def capture(self, key, user, amount):
+        super().capture(key, user, amount)
+        raise RuntimeError("after the capture")
+"""
+
+ROUTER_STORY = """
+import json, sys
+import django
+django.setup()
+from django.contrib.auth.models import User
+from django.test import Client
+from tryon.credits import get_credits
+from tryon.models import ApiKey, CreditEntry, TryOn, UsageRecord
+
+user = User.objects.create_user("ada")
+get_credits().grant(user, 2)
+_, key = ApiKey.create_key(user)
+photo = sys.argv[1]
+body = {"user_id": "ada", "api_key": key, "catalog_id": "c", "user_image_url": photo, "catalog_image_url": photo}
+status = Client(raise_request_exception=False).post("/shop/api/v1/create-image", body).status_code
+kinds = list(CreditEntry.objects.order_by("pk").values_list("kind", flat=True))
+run = TryOn.objects.get()
+print(json.dumps([status, run.status, get_credits().balance(user), kinds, UsageRecord.objects.count()]))
+"""
+
+
+def test_money_and_state_stay_together_in_whichever_database_a_router_puts_them(
+    host: Path, url: str, run: Callable[..., str]
+) -> None:
+    (host / "shop" / "routers.py").write_text(ROUTER)
+    (host / "shop" / "credits.py").write_text(ROUTER_CREDITS)
+    with (host / "shop" / "settings.py").open("a") as file:
+        file.write(ROUTER_SETTINGS)
+    run("manage.py", "migrate", "-v0", "--database", "second")
+
+    story = json.loads(run("-c", ROUTER_STORY, url).splitlines()[-1])
+
+    assert story == [500, "failed", 2, ["grant", "hold", "release"], 1]
+    assert list((host / "media").iterdir()) == []

@@ -170,6 +170,12 @@ def test_postgresql_has_a_pool_and_no_connections_that_threads_keep() -> None:
     assert config["OPTIONS"] == {"pool": {"min_size": 1, "max_size": 8}}
 
 
+def test_a_relative_sqlite_file_lies_in_the_project_whatever_folder_a_command_is_run_from() -> None:
+    assert database("sqlite:///shop.sqlite3")["NAME"] == str(ROOT / "shop.sqlite3")
+    assert database("sqlite:////var/shop.sqlite3")["NAME"] == "/var/shop.sqlite3"
+    assert database("sqlite://:memory:")["NAME"] == ":memory:"
+
+
 @pytest.mark.parametrize("module", ["asgi", "wsgi"])
 def test_a_production_server_does_not_start_without_the_providers_key(module: str) -> None:
     start = ("-c", f"import sakura_inference.{module}")
@@ -235,7 +241,11 @@ def test_docs_are_served_without_anything_from_elsewhere(client: Client) -> None
 def test_the_schema_is_valid_and_names_the_route(tmp_path: Path) -> None:
     target = tmp_path / "schema.yml"
     call_command("spectacular", "--validate", "--fail-on-warn", f"--file={target}")
-    assert "/api/v1/create-image" in target.read_text()
+    text = target.read_text()
+    assert "/api/v1/create-image" in text
+    example = text[text.index("examples:") : text.index("multipart/form-data")]
+    assert "catalog_id: dress-7" in example
+    assert "api_key" not in example, "it would contradict the key that Swagger UI sends in a header"
 
 
 def test_service_information_and_liveness(client: Client) -> None:

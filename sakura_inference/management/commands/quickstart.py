@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from tryon.credits import get_credits
 from tryon.management import _models
-from tryon.management._interrupts import interruptible
+from tryon.management._failures import database_needed, interruptible
 from tryon.management._tryons import demo_photo, location, make_tryon
 from tryon.models import ApiKey
 from tryon.pipeline import Order
@@ -31,7 +31,7 @@ KEY_DAYS: Final = 30
 
 class Command(BaseCommand):
     help = "From a fresh clone to a picture: models, database, a demo user, a first try-on, then the server."
-    requires_system_checks = []
+    requires_system_checks = []  # run below, once the models are there
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--no-serve", action="store_true", help="Stop after the picture.")
@@ -50,8 +50,10 @@ class Command(BaseCommand):
         """What may fail comes first, so that a failure leaves little behind."""
         self.step("Models of the offline provider")
         _models.fetch(sys.stderr)
+        self.check(tags=["tryon"])  # what is wrong in .env is told now, not by the first request
         self.step("Database")
-        call_command("migrate", verbosity=0)
+        with database_needed():
+            call_command("migrate", verbosity=0)
         self.step("Demo user")
         user = self.demo_user()
         self.step("First try-on")

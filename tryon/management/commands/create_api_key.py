@@ -4,11 +4,13 @@ from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any, Final
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.utils import timezone
 
-from ...models import ApiKey
+from ...models import ApiKey, database
 from .._arguments import text_for, whole_number
+from .._failures import words
 from .._users import find_user
 
 MAX_DAYS: Final = 36_500
@@ -17,6 +19,7 @@ MAX_DAYS: Final = 36_500
 
 class Command(BaseCommand):
     help = "Make an API key for a user and print it. It is shown once and cannot be read again."
+    requires_system_checks = []  # a provider without its key is no reason to wait
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user", help="The user's name, as sent in user_id.")
@@ -25,7 +28,12 @@ class Command(BaseCommand):
             "--days", type=whole_number(1, MAX_DAYS), help="Days until the key expires; by default it never does."
         )
 
-    def handle(self, *, user: str, name: str, days: int | None, **options: Any) -> str:
+    def handle(self, *, user: str, name: str, days: int | None, **options: Any) -> None:
         expires_at = timezone.now() + timedelta(days=days) if days is not None else None
-        _, text = ApiKey.create_key(find_user(user), name=name, expires_at=expires_at)
-        return text
+        try:
+            with transaction.atomic(using=database()):  # a key that nobody saw must not count
+                _, text = ApiKey.create_key(find_user(user), name=name, expires_at=expires_at)
+                self.stdout.write(text)
+                self.stdout.flush()
+        except OSError as error:
+            raise CommandError(f"The key could not be printed: {words(error)}. There is none.") from error

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from .. import _models
-from .._interrupts import interruptible
+from .._failures import interruptible
 
 
 class Command(BaseCommand):

@@ -16,13 +16,14 @@ from ...models import TryOn
 from ...pipeline import Order
 from ...serializers import CATEGORIES
 from .._arguments import text_for
-from .._interrupts import interruptible
+from .._failures import interruptible
 from .._tryons import demo_photo, is_url, location, make_tryon
 from .._users import find_user
 
 
 class Command(BaseCommand):
     help = "Put a garment on a person: the same run as POST /api/v1/create-image, from the command line."
+    requires_system_checks = []  # --provider may name another than the one that lacks something
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--user-image", metavar="PATH_OR_URL", help="Photo of the person.")

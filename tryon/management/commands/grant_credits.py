@@ -5,19 +5,20 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from ...credits import get_credits
+from ...credits import MAX_GRANT, get_credits
 from ...exceptions import InsufficientCredits
 from ...models import CreditEntry
-from .._arguments import text_for
+from .._arguments import text_for, whole_number
 from .._users import find_user
 
 
 class Command(BaseCommand):
     help = "Give a user credits, or take them away with a negative number."
+    requires_system_checks = []  # as for create_api_key
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user", help="The user's name, as sent in user_id.")
-        parser.add_argument("credits", type=int, help="How many.")
+        parser.add_argument("credits", type=whole_number(-MAX_GRANT, MAX_GRANT), help="How many.")
         parser.add_argument(
             "--reason",
             required=True,
