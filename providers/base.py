@@ -104,7 +104,7 @@ class AIProvider:
     """The vendor's display name."""
 
     supports_prompt: ClassVar[bool] = True
-    """Follows the prompt. Where it is False the prompt is left out; the garment photo says enough."""
+    """Follows the prompt. Where it is False the garment's photo says enough, and the prompt is not looked at."""
 
     supports_seed: ClassVar[bool] = False
     """The same seed gives a comparable picture."""
@@ -129,7 +129,7 @@ class AIProvider:
         raise NotImplementedError(f"{type(self).__name__} must implement generate_image().")
 
     async def aclose(self) -> None:
-        """Close what belongs to the running event loop. Called when the server shuts down."""
+        """Close what belongs to the running event loop. Called where the loop ends with a command or a request."""
 
     @final
     async def try_on(self, request: TryOnRequest, *, timeout: float) -> TryOnResult:

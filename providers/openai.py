@@ -292,7 +292,7 @@ class OpenAIProvider(AIProvider):
     def _short(self, value: object) -> str:
         """A vendor's code on one line; nothing at all if it repeats the key."""
         text = one_line(value)
-        return "" if self._api_key.reveal() in text else text
+        return "" if self._api_key.reveal().lower() in text.lower() else text  # whatever case our own code gave it
 
 
 def _imported() -> bool:

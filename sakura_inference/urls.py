@@ -3,7 +3,7 @@ import contextlib
 from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import SuspiciousOperation
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path, re_path
 from django.views.static import serve
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerView
@@ -22,13 +22,30 @@ def media(request: HttpRequest, path: str) -> HttpResponse:
         return HttpResponse(b"".join(response), headers=dict(response.headers), status=response.status_code)
 
 
+class JSONErrors:
+    """For a view that answers with a page: what it refuses is JSON, as everywhere."""
+
+    def handle_exception(self, error: Exception) -> HttpResponse:
+        response = super().handle_exception(error)  # type: ignore[misc]
+        headers = {name: value for name, value in response.headers.items() if name != "Content-Type"}
+        return JsonResponse(response.data, status=response.status_code, headers=headers)
+
+
+class Docs(JSONErrors, SpectacularSwaggerView):
+    pass
+
+
+class Redoc(JSONErrors, SpectacularRedocView):
+    pass
+
+
 PAGE = {"url_name": "schema", "http_method_names": ["get", "head"]}
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerView.as_view(**PAGE), name="docs"),
-    path("redoc", SpectacularRedocView.as_view(**PAGE, template_name="redoc.html"), name="redoc"),
+    path("docs", Docs.as_view(**PAGE), name="docs"),
+    path("redoc", Redoc.as_view(**PAGE, template_name="redoc.html"), name="redoc"),
     path("", include("tryon.urls")),
 ]
 if settings.DEBUG:

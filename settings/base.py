@@ -1,6 +1,7 @@
 """Settings that all environments share. This package reads the environment; nothing else does."""
 
 import logging
+from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -11,7 +12,7 @@ read_dot_env()
 
 SECRET_KEY = env.str("SECRET_KEY", default="")
 DEBUG = False
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
+ALLOWED_HOSTS: list[str] = [name.strip() for name in env.list("ALLOWED_HOSTS", default=[])]
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -61,19 +62,24 @@ TEMPLATES = [
 # Databases, cache
 
 
-def database(url: str) -> dict[str, object]:
-    """A DATABASES entry for ``sqlite:///path`` or ``postgres://user:password@host:port/name``."""
-    config: dict[str, object] = environ.Env.db_url_config(url)
+def database(url: str) -> dict[str, Any]:
+    """A DATABASES entry for ``sqlite:///path`` or ``postgres://user:password@host:port/name?options``."""
+    try:
+        config: dict[str, Any] = environ.Env.db_url_config(url)
+    except ValueError:
+        config = {}
     if "ENGINE" not in config:
         # The URL itself may hold a password.
         raise ImproperlyConfigured(
-            "DATABASE_URL is no database's address. Use sqlite:///path or postgres://user:password@host:5432/name."
+            "DATABASE_URL is no database's address. Use sqlite:///path or postgres://user:password@host:5432/name, "
+            "with what is special in a password written as %XX."
         )
+    defaults: dict[str, Any] = {}
     if config["ENGINE"] == "django.db.backends.sqlite3":
         if config["NAME"] != ":memory:":
             config["NAME"] = str(BASE_DIR / str(config["NAME"]))  # whatever folder a command is run from
         # Without these, parallel writers fail with "database is locked".
-        config["OPTIONS"] = {
+        defaults = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
@@ -81,7 +87,8 @@ def database(url: str) -> dict[str, object]:
     elif config["ENGINE"] == "django.db.backends.postgresql":
         # Under ASGI each request has a thread of its own: only a pool can reuse connections.
         config["CONN_MAX_AGE"] = 0
-        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=8)}}
+        defaults = {"pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=8)}}
+    config["OPTIONS"] = defaults | config.get("OPTIONS", {})
     return config
 
 
@@ -95,6 +102,8 @@ def cache(redis_url: str) -> dict[str, object]:
     """A CACHES entry: Redis where there is a URL, else this process's memory."""
     if not redis_url:
         return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    if not redis_url.startswith(("redis://", "rediss://", "unix://")):
+        raise ImproperlyConfigured("REDIS_URL is no Redis's address. Use redis://host:6379/0, or leave it empty.")
     return {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": redis_url,
@@ -132,7 +141,7 @@ def result_storage(url: str) -> dict[str, object]:
             },
         ),
     }
-    if scheme not in backends or not name:
+    if scheme not in backends or not name or "/" in name:
         raise ImproperlyConfigured(
             f"STORAGE_URL is {url!r}. Use s3://bucket, gs://bucket or azure://container, or leave it empty."
         )
@@ -170,7 +179,7 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
 }
 
-# The Google providers read these.
+# For the OPTIONS of Google's providers.
 GOOGLE_API_KEY = env.str("GOOGLE_API_KEY", default="")
 GOOGLE_PROJECT_ID = env.str("GOOGLE_PROJECT_ID", default="")
 GOOGLE_LOCATION = env.str("GOOGLE_LOCATION", default="us-central1")

@@ -9,18 +9,25 @@ from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
+FALSE = ("false", "off", "no", "n", "0")
+
 
 class Environment(environ.Env):  # type: ignore[misc]
     """The environment, in which ``NAME=`` means as much as no ``NAME`` at all, as .env.example has it."""
 
     def get_value(self, var: str, cast: Any = None, default: Any = environ.Env.NOTSET, **kwargs: Any) -> Any:
-        if self.ENVIRON.get(var) == "" and default is not self.NOTSET:
+        given = self.ENVIRON.get(var)
+        if given == "" and default is not self.NOTSET:
             return default
+        if given is not None and cast is bool and given.lower() not in (*self.BOOLEAN_TRUE_STRINGS, *FALSE):
+            raise ImproperlyConfigured(f"{var} is {given!r}. Give True or False, or leave it out.")
+        if given is not None and cast is str:
+            return given  # environ would take "$…" for the name of another variable
         try:
             return super().get_value(var, cast, default, **kwargs)
         except ValueError:
             kind = "a whole number" if cast is int else "another value"
-            raise ImproperlyConfigured(f"{var} is {self.ENVIRON[var]!r}. Give {kind}, or leave it out.") from None
+            raise ImproperlyConfigured(f"{var} is {given!r}. Give {kind}, or leave it out.") from None
 
 
 env = Environment()

@@ -12,6 +12,9 @@ from .environment import BASE_DIR
 os.environ["READ_DOT_ENV"] = "0"
 for line in (BASE_DIR / ".env.example").read_text().splitlines():
     os.environ.pop(line.partition("=")[0], None)
+for name in ("http_proxy", "https_proxy", "all_proxy", "aws_profile"):
+    os.environ.pop(name, None)
+    os.environ.pop(name.upper(), None)
 
 from .base import *  # noqa: E402, F403
 from .base import HANDLERS, LOGGING, TRYON, database  # noqa: E402

@@ -37,7 +37,8 @@ async def fetch(url: str, *, field: str) -> bytes:
             http.guarded_client(allowed_hosts=conf.FETCH_ALLOWED_HOSTS, timeout=conf.FETCH_TIMEOUT) as client,
         ):
             return await _follow(client, url, field=field)
-    except (FetchError, http.BlockedAddress, http.HTTPError, http.InvalidURL, OSError, TimeoutError) as error:
+    except (FetchError, http.BlockedAddress, http.HTTPError, http.InvalidURL, OSError, ValueError) as error:
+        # ValueError: an address that urllib or the international names' encoding cannot read, here or in a redirect.
         # Only the host: paths and queries of signed URLs are secrets.
         logger.warning("Could not fetch %s: %s: %s", field, type(error).__name__, error, extra={"host": _host(url)})
         raise ImageUnreachable(f"{field}: {ImageUnreachable.default_detail}", field=field) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import io
 import re
@@ -50,6 +51,19 @@ TRAILER: Final = 65_536
 
 MAX_SEGMENTS: Final = 4000
 """Segments or chunks of one file. Ordinary ones have ten to a few hundred."""
+MAX_HEADER_SEGMENTS: Final = 200
+MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
+"""Of what comes before the pixels. Some phones put a picture's depth there."""
+
+QUICK_BYTES: Final = 1024 * 1024
+QUICK_SEGMENTS: Final = frozenset(
+    {
+        *(0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE),  # JPEG: frame, tables, JFIF, Adobe
+        *(b"IHDR", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"sBIT", b"bKGD", b"tIME"),  # PNG
+        *(b"VP8 ", b"VP8L"),  # WebP without an extended header
+    }
+)
+"""What a header may hold for a file to be quick: nothing that is compressed, long, or decides what to do with it."""
 
 Segment = TypeVar("Segment")
 
@@ -81,12 +95,15 @@ def _is_whole(data: bytes, file_format: str) -> bool:
 
 
 def is_quick(data: bytes) -> bool:
-    """Whether ``normalise()`` takes less than a change of threads: no pixel to decode, no EXIF to parse."""
+    """Whether ``normalise()`` takes less than a change of threads: a small file with nothing unusual in its header.
+
+    Looks at the names of the segments and at no more: Pillow parses many of them when it opens a file.
+    """
     try:
-        image = _open(data)
-        return not (_has_exif(image, data) or _needs_decoding(image))
-    except (NotAnImage, ImageTooLarge, ValueError):
-        return True  # it will raise that again, at once
+        quick = len(data) <= QUICK_BYTES and b"eXIf" not in data  # a PNG may have it behind the pixels
+        return quick and all(kind in QUICK_SEGMENTS for kind in _header(data))
+    except ValueError:
+        return False
 
 
 def normalise(data: bytes, *, field: str) -> Photo:
@@ -104,7 +121,7 @@ def normalise(data: bytes, *, field: str) -> Photo:
                 f"Its shorter side must have at least {conf.MIN_IMAGE_SIDE} pixels.",
                 field=field,
             )
-        if _needs_decoding(image) or (_has_exif(image, data) and _is_turned(image)):
+        if _needs_decoding(image) or _is_animation(data) or (_has_exif(image, data) and _is_turned(image)):
             return _encode_again(image)
         return Photo(
             data=_without_metadata(data, _format(image)),
@@ -143,7 +160,7 @@ def thumbnail(data: bytes, height: int) -> bytes:
 def _open(data: bytes) -> Image.Image:
     """Parse the header; no pixel is decoded. The type is what the bytes are, not what somebody calls them."""
     try:
-        _check_header(data)
+        collections.deque(_header(data), maxlen=0)  # or Pillow would wade through whatever is there
         image = Image.open(io.BytesIO(data), formats=list(FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLarge(_too_many_pixels("far more")) from None
@@ -159,16 +176,23 @@ def _format(image: Image.Image) -> str:
     return "JPEG" if image.format == "MPO" else str(image.format)
 
 
-def _check_header(data: bytes) -> None:
-    """Refuse, with ``ValueError``, a header of so many segments that Pillow would parse it for seconds."""
+def _header(data: bytes) -> Iterator[int | bytes]:
+    """Marker or type of each segment before the pixels; ``ValueError`` if there are more than a header has."""
     if data.startswith(JPEG_START):
-        for marker, _start, _end in _bounded(_jpeg_segments(data)):
-            if marker == START_OF_SCAN:
-                return
+        yield from _before(START_OF_SCAN, _jpeg_segments(data[:MAX_HEADER_BYTES]))
     elif data.startswith(PNG_START):
-        for kind, _start, _end in _bounded(_png_chunks(data)):
-            if kind == b"IDAT":
-                return
+        yield from _before(b"IDAT", _png_chunks(data[:MAX_HEADER_BYTES]))
+    else:
+        yield data[12:16] if data[:4] == b"RIFF" else b""
+
+
+def _before(pixels: Segment, segments: Iterator[tuple[Segment, int, int]]) -> Iterator[Segment]:
+    for number, (kind, _start, _end) in enumerate(segments):
+        if kind == pixels:
+            return
+        if number >= MAX_HEADER_SEGMENTS:
+            raise ValueError(f"the header has more than {MAX_HEADER_SEGMENTS} segments")
+        yield kind
 
 
 def _too_many_pixels(found: str) -> str:
@@ -183,6 +207,11 @@ def _needs_decoding(image: Image.Image) -> bool:
         or (getattr(image, "n_frames", 1) > 1 and _format(image) != "JPEG")
         or not _is_srgb(image)
     )
+
+
+def _is_animation(data: bytes) -> bool:
+    """Whether a WebP says so in its extended header (RFC 9649), be it of one frame."""
+    return data[8:16] == b"WEBPVP8X" and bool(data[20] & 0x02)
 
 
 def _has_exif(image: Image.Image, data: bytes) -> bool:

@@ -227,6 +227,9 @@ class TryOn(models.Model):
     provider = models.CharField(_("provider"), max_length=50, blank=True)
     model = models.CharField(_("model"), max_length=100, blank=True)
     provider_request_id = models.CharField(_("provider's request id"), max_length=200, blank=True)
+    file_stem = models.CharField(
+        max_length=200, blank=True, editable=False, help_text=_("Name of the picture's file, without its type.")
+    )
     image = models.FileField(_("image"), storage=ResultStorage(), max_length=255, blank=True)
     content_type = models.CharField(_("content type"), max_length=50, blank=True)
     width = models.PositiveIntegerField(_("width"), null=True, blank=True, help_text=_("Pixels."))

@@ -51,6 +51,9 @@ logger = logging.getLogger("tryon.pipeline")
 
 NOT_IN_FILE_NAMES: Final = re.compile(r"[^A-Za-z0-9-]+")
 DECODING_THREADS: Final = 2
+MOST_COUNTED: Final = 10**15
+"""Tokens or the like. Beyond it a vendor is wrong, and its number worth nothing."""
+MOST_DOLLARS: Final = 10**6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +74,18 @@ class Order:
 
 
 async def execute(prepare: Callable[[], Order], present: Callable[[TryOn], T]) -> T:
-    """Run one order from beginning to end and return what ``present`` makes of the finished run.
+    """Run one order from beginning to end and return what ``present`` makes of the run.
 
     ``prepare`` is called in the entering hop and may use the database, as may ``present`` in the leaving one: it sees
-    the stored picture, and what it raises keeps the run from being charged.
+    the run with its stored picture, about to succeed, and what it raises keeps it from being charged.
     Raises ``TryOnError`` for every failure a client may hear of; whatever is raised, nothing was charged.
     """
     run = _Run()
     try:
         try:
             await _in_thread(run.enter, prepare)
-            picture = await run.generate()
-            return await _in_thread(run.leave, picture, present)
+            result = await run.generate()
+            return await _in_thread(run.leave, result, present)
         except Exception as error:
             if run.is_admitted:
                 await _in_thread(run.give_up, TryOn.Status.FAILED, *_explain(error))
@@ -90,14 +93,6 @@ async def execute(prepare: Callable[[], Order], present: Callable[[TryOn], T]) -
     except asyncio.CancelledError:  # at any moment, while a failure is settled as well
         await _uncancelled(run.give_up, TryOn.Status.CANCELLED, "cancelled", "The client went away.")
         raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A provider's result and what the header of its image says."""
-
-    result: TryOnResult
-    info: images.ImageInfo
 
 
 class _Whole(ContentFile):  # type: ignore[type-arg]  # it cannot be subscripted at run time
@@ -118,6 +113,7 @@ class _Run:
         self.started = time.perf_counter()
         self._lock = threading.Lock()
         self._tryon: TryOn | None = None
+        self._file = ""
         self._given_up: tuple[TryOn.Status, str, str] | None = None
 
     @property
@@ -134,7 +130,7 @@ class _Run:
         if given_up:
             self._fail(*given_up)
 
-    async def generate(self) -> _Picture:
+    async def generate(self) -> TryOnResult:
         deadline = asyncio.get_running_loop().time() + conf.DEADLINE
         try:
             async with asyncio.timeout_at(deadline):
@@ -154,25 +150,25 @@ class _Run:
         )
         try:
             left = deadline - asyncio.get_running_loop().time()
-            result = await self.provider.try_on(request, timeout=left)
-            return _Picture(result, _inspect(result, self.provider))
+            return await self.provider.try_on(request, timeout=left)
         except ProviderError as error:
             raise GenerationFailed(error) from error
 
-    def leave(self, picture: _Picture, present: Callable[[TryOn], T]) -> T:
+    def leave(self, result: TryOnResult, present: Callable[[TryOn], T]) -> T:
         tryon = self._tryon
         assert tryon is not None  # noqa: S101 - enter() succeeded
-        name = f"{file_stem(tryon)}.{images.EXTENSIONS[picture.info.content_type]}"
+        info = _inspect(result, self.provider)
+        self._file = f"{tryon.file_stem}.{images.EXTENSIONS[info.content_type]}"
         try:
-            name = TryOn.image.field.storage.save(name, _Whole(picture.result.data))
-            found = _describe(picture, image=name, latency_ms=self._latency_ms())
+            self._file = TryOn.image.field.storage.save(self._file, _Whole(result.data))
+            found = _describe(result, info, image=self._file, latency_ms=self._latency_ms())
             tryon.assign(**found)
             answer = present(tryon)  # before the charge: an answer that cannot be given is not paid for
             succeed(tryon, **found)
         except BaseException:
-            # Here and not in give_up(): that may run while this thread still writes, for a client that went away.
+            # Here, because _fail() may run while this thread still writes, for a client that went away.
             if not tryon.is_stored():
-                _delete(name)
+                _delete(self._file)
             raise
         return answer
 
@@ -187,7 +183,9 @@ class _Run:
     def _fail(self, status: TryOn.Status, code: str, detail: str) -> None:
         assert self._tryon is not None  # noqa: S101 - callers looked
         try:
-            fail(self._tryon, status, code, detail, latency_ms=self._latency_ms())
+            ended = fail(self._tryon, status, code, detail, latency_ms=self._latency_ms())
+            if ended and self._file:
+                _delete(self._file)  # for a leave() that could not ask whether it was stored
         except Exception:
             # The error that brought us here matters more to the caller; the lease brings recover() here.
             logger.exception("Could not settle try-on %s; recover_tryons will.", self.id)
@@ -216,6 +214,7 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
         created_at=now,
         lease_until=now + timedelta(seconds=conf.LEASE),
     )
+    tryon.file_stem = file_stem(tryon)
     with transaction.atomic(using=database()):
         if order.user is not None:
             get_credits().hold(run_id, order.user, price)
@@ -263,7 +262,7 @@ def recover(now: datetime | None = None) -> list[TryOn]:
 def _delete_leftovers(tryon: TryOn) -> None:
     """Delete what a dead process may have stored before it could charge for it."""
     for extension in images.EXTENSIONS.values():
-        _delete(f"{file_stem(tryon)}.{extension}")
+        _delete(f"{tryon.file_stem}.{extension}")
 
 
 def _delete(name: str) -> None:
@@ -321,8 +320,12 @@ def _explain(error: Exception) -> tuple[str, str]:
         # Anything may stand in the text of an error that nobody foresaw. The log has it.
         return TryOnError.code, type(error).__name__
     cause = error.__cause__ or error
-    text = f"{type(cause).__name__}: {cause}"
-    return error.code, text.encode(errors="replace").decode().replace("\0", "")[:1000]
+    return error.code, _storable(f"{type(cause).__name__}: {cause}")[:1000]
+
+
+def _storable(text: str) -> str:
+    """Text without what a database refuses: NUL, and what UTF-8 cannot say."""
+    return text.encode(errors="replace").decode().replace("\0", "")
 
 
 def client_name(user: User | None) -> str:
@@ -373,19 +376,19 @@ def _decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="tryon-decode")
 
 
-def _describe(picture: _Picture, *, image: str, latency_ms: int) -> dict[str, Any]:
-    """The fields of a run that its picture fills."""
-    result, info = picture.result, picture.info
+def _describe(result: TryOnResult, info: images.ImageInfo, *, image: str, latency_ms: int) -> dict[str, Any]:
+    """The fields of a run that its picture fills; of what a provider says, only what any database takes."""
+    cost = result.cost_usd
     return {
         "image": image,
         "content_type": info.content_type,
         "width": info.width,
         "height": info.height,
-        "model": result.model[:100],
-        "provider_request_id": result.provider_id[:200],
-        "warnings": list(result.warnings),
-        "usage": dict(result.usage),
-        "cost_usd": result.cost_usd,
+        "model": _storable(result.model)[:100],
+        "provider_request_id": _storable(result.provider_id)[:200],
+        "warnings": [_storable(warning) for warning in result.warnings],
+        "usage": {_storable(name): count for name, count in result.usage.items() if 0 <= count <= MOST_COUNTED},
+        "cost_usd": cost if cost is not None and 0 <= cost < MOST_DOLLARS else None,
         "latency_ms": latency_ms,
     }
 
@@ -394,11 +397,12 @@ def _inspect(result: TryOnResult, provider: AIProvider) -> images.ImageInfo:
     try:
         return images.inspect(result.data)
     except (NotAnImage, ImageTooLarge) as error:
-        raise InvalidProviderResponse(
+        invalid = InvalidProviderResponse(
             f"{provider.name} sent {len(result.data):,} bytes that are no usable picture: {error}",
             provider=provider.alias,
             request_id=result.provider_id,
-        ) from error
+        )
+        raise GenerationFailed(invalid) from invalid
 
 
 async def _gather(first: Any, second: Any) -> tuple[Photo, Photo]:

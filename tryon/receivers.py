@@ -44,8 +44,10 @@ def record_usage(
     try:
         record.save(force_insert=True)
     except IntegrityError:
-        if not UsageRecord.objects.filter(tryon_id=tryon_id).exists():
-            raise
+        if UsageRecord.objects.filter(tryon_id=tryon_id).exists():
+            return
+        record.user_id = None  # the user was deleted while the run was under way
+        record.save(force_insert=True)
 
 
 def log_run(*, tryon_id: UUID, status: str, **payload: Any) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -384,6 +386,28 @@ def test_the_provider_gets_what_the_downloads_left_of_the_deadline(
     assert 0 < left[0] < 50
 
 
+def test_what_no_database_takes_does_not_cost_a_picture(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate = FakeProvider.generate_image
+
+    async def odd(self: FakeProvider, request: Any) -> Any:
+        result = await generate(self, request)
+        return replace(
+            result,
+            provider_id="a\0b\ud800" * 100,
+            warnings=("nul \0",),
+            usage={"tokens": 10**30, "less": -1, "good": 7},
+            cost_usd=Decimal("1e9"),
+        )
+
+    monkeypatch.setattr(FakeProvider, "generate_image", odd)
+    response = shop.post()
+    assert response.status_code == 200, response.content
+    run = TryOn.objects.get()
+    assert (run.warnings, run.usage, run.cost_usd) == (["nul "], {"good": 7}, None)
+    assert run.provider_request_id.startswith("ab?ab?")
+    assert response.headers["Content-Length"] == str(len(response.content))
+
+
 @pytest.mark.one_database
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"\0" * 100])
 def test_a_provider_that_sends_no_picture_is_502(
@@ -545,6 +569,15 @@ def test_the_browsable_api_keeps_what_was_typed_when_it_fails(
     if status == 400:
         assert page.count(says) == 3, "in the answer's detail and errors, and beside the field"
     assert shop.key not in page
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+@pytest.mark.parametrize("headers", [{"X-API-Key": "garbage"}, {"Authorization": "Bearer tryon_garbage"}])
+def test_a_wrong_key_does_not_keep_anybody_from_looking(shop: Shop, method: str, headers: dict[str, str]) -> None:
+    response = Client(raise_request_exception=False).generic(method, URL, headers=HTML | headers)
+    assert response.status_code == 200
+    assert 'name="catalog_id"' in response.content.decode()
 
 
 @pytest.mark.one_database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from providers.tests.vendor import Answer, Call, VendorServer
 from tryon import fetching
 from tryon.exceptions import ImageTooLarge, ImageUnreachable
 
@@ -63,6 +65,8 @@ def test_the_body_comes_back_as_it_is(server: HTTPServer) -> None:
         "http://[::1",
         "http://a..b/",
         "http://example.com:99999/",
+        "http://xn--/",
+        "http://xn--a/",
         "",
     ],
 )
@@ -85,6 +89,53 @@ def test_redirects_are_followed_three_times_and_each_is_checked(server: HTTPServ
     assert fetch(server.url_for("/2")) == b"here"
     with pytest.raises(ImageUnreachable):
         fetch(server.url_for("/1"))
+
+
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("http://[", "ValueError"),
+        ("http://xn--/", "ConnectError|Error"),
+        ("ftp://{authority}/b", "the scheme is 'ftp'"),
+        ("http://me:secret@{authority}/b", "the URL carries a user name"),
+    ],
+)
+def test_where_a_redirect_leads_is_looked_at_like_any_url(
+    tryon: Callable[..., None], log: pytest.LogCaptureFixture, location: str, why: str
+) -> None:
+    stranger: VendorServer
+
+    def answer(call: Call) -> Answer:
+        return Answer(status=302, headers={"location": location.format(authority=f"127.0.0.1:{stranger.port}")})
+
+    with VendorServer(answer) as stranger:
+        tryon(FETCH_ALLOWED_HOSTS=[f"127.0.0.1:{stranger.port}"], FETCH_TIMEOUT=5)
+        with pytest.raises(ImageUnreachable):
+            fetch(f"http://127.0.0.1:{stranger.port}/a")
+    assert re.search(why, log.text)
+    assert "secret" not in log.text
+    assert len(stranger.calls) == 1
+
+
+def test_the_log_names_the_host_and_not_what_may_be_a_secret_behind_it(
+    server: HTTPServer, log: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ImageUnreachable):
+        fetch(server.url_for("/missing?signature=abcdef"))
+    [record] = [record for record in log.records if record.name == "tryon.fetching"]
+    assert record.__dict__["host"] == f"{server.host}:{server.port}"
+    assert "abcdef" not in str(vars(record))
+
+
+def test_one_byte_more_than_allowed_is_too_much(server: HTTPServer, tryon: Callable[..., None]) -> None:
+    server.expect_request("/a").respond_with_data(b"x" * 1001)
+    for limit in (1001, 1000):
+        tryon(FETCH_ALLOWED_HOSTS=[f"{server.host}:{server.port}"], MAX_IMAGE_BYTES=limit)
+        if limit == 1001:
+            assert len(fetch(server.url_for("/a"))) == 1001
+        else:
+            with pytest.raises(ImageTooLarge):
+                fetch(server.url_for("/a"))
 
 
 def test_an_allowed_host_does_not_open_another_by_redirect(server: HTTPServer, log: pytest.LogCaptureFixture) -> None:

@@ -155,16 +155,33 @@ def test_cancelled_during_the_leaving_hop_is_either_charged_with_a_picture_or_ne
 
     monkeypatch.setattr(pipeline, "succeed", wait)
     monkeypatch.setattr(pipeline._Run, "give_up", tell)
+    left = _watch_leaving(monkeypatch)
     asyncio.run(_cancelled_while(lambda: order(shop), saved))
+    assert left.wait(10)
     _assert_nothing_happened(shop, media)
+
+
+def _watch_leaving(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when the leaving thread is done, which may be after its caller is gone."""
+    left = threading.Event()
+    leave = pipeline._Run.leave
+
+    def tell_the_end(self: Any, *args: Any) -> Any:
+        try:
+            return leave(self, *args)
+        finally:
+            left.set()
+
+    monkeypatch.setattr(pipeline._Run, "leave", tell_the_end)
+    return left
 
 
 def test_cancelled_while_the_file_is_written_leaves_no_file(
     shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run has ended as cancelled before there is a file to delete."""
-    saving, gone, left = threading.Event(), threading.Event(), threading.Event()
-    save, give_up, leave = FileSystemStorage.save, pipeline._Run.give_up, pipeline._Run.leave
+    saving, gone = threading.Event(), threading.Event()
+    save, give_up = FileSystemStorage.save, pipeline._Run.give_up
 
     def wait(self: FileSystemStorage, *args: Any) -> str:
         saving.set()
@@ -175,15 +192,9 @@ def test_cancelled_while_the_file_is_written_leaves_no_file(
         give_up(self, *args)
         gone.set()
 
-    def tell_the_end(self: Any, *args: Any) -> Any:
-        try:
-            return leave(self, *args)
-        finally:
-            left.set()
-
     monkeypatch.setattr(FileSystemStorage, "save", wait)
     monkeypatch.setattr(pipeline._Run, "give_up", tell)
-    monkeypatch.setattr(pipeline._Run, "leave", tell_the_end)
+    left = _watch_leaving(monkeypatch)
     asyncio.run(_cancelled_while(lambda: order(shop), saving))
     assert left.wait(10)
     _assert_nothing_happened(shop, media)
@@ -219,6 +230,50 @@ def test_a_charge_that_fails_takes_the_file_away_again(
         run(lambda: order(shop))
     assert TryOn.objects.get().status == "failed"
     assert shop.balance() == 3
+    assert list(media.iterdir()) == []
+
+
+def test_a_picture_that_was_charged_stays_whatever_fails_after_the_commit(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeed = pipeline.succeed
+
+    def lose_the_answer(*args: Any, **kwargs: Any) -> None:
+        succeed(*args, **kwargs)
+        raise DatabaseError("the connection broke as the commit came back")
+
+    monkeypatch.setattr(pipeline, "succeed", lose_the_answer)
+    with pytest.raises(DatabaseError):
+        run(lambda: order(shop))
+    tryon = TryOn.objects.get()
+    assert (tryon.status, shop.balance()) == ("succeeded", 2)
+    assert [path.name for path in media.iterdir()] == [tryon.image.name]
+
+
+def test_a_database_that_blips_as_the_picture_is_stored_leaves_no_file(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: Any, **kwargs: Any) -> None:
+        raise DatabaseError("away for a moment")
+
+    monkeypatch.setattr(pipeline, "succeed", away)
+    monkeypatch.setattr(TryOn, "is_stored", away)
+    with pytest.raises(DatabaseError):
+        run(lambda: order(shop))
+    _assert_nothing_charged(shop, media)
+
+
+def test_an_announcement_that_fails_does_not_fail_the_run(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("nobody is told")
+
+    monkeypatch.setattr(pipeline, "announce", fail)
+    assert run(lambda: order(shop)).status == "succeeded"
+
+
+def _assert_nothing_charged(shop: Shop, media: Path) -> None:
+    assert shop.balance() == 3
+    assert TryOn.objects.get().status == "failed"
     assert list(media.iterdir()) == []
 
 
@@ -260,7 +315,9 @@ def _dead_run(shop: Shop) -> TryOn:
 def test_recover_ends_dead_runs_once_and_takes_their_files_away(shop: Shop, media: Path) -> None:
     dead = _dead_run(shop)
     media.mkdir(parents=True)
-    (media / f"{pipeline.file_stem(dead)}.png").write_bytes(b"stored, never charged")
+    (media / f"{dead.file_stem}.png").write_bytes(b"stored, never charged")
+    shop.user.username = "countess"  # files keep the name they were given
+    shop.user.save()
     alive = pipeline.admit(TryOn().pk, order(shop), choose_provider())
     assert shop.balance() == 1
 
@@ -315,10 +372,13 @@ def test_a_photo_that_fails_stops_the_other_ones_download(shop: Shop, monkeypatc
             raise
         return b""
 
+    async def main() -> None:
+        with pytest.raises(ImageUnreachable):
+            await pipeline.execute(lambda: order(shop, person="http://a/", garment="http://b/"), lambda tryon: tryon)
+        assert stopped == ["catalog_image_url"], "now, and not when the loop ends"
+
     monkeypatch.setattr(pipeline, "fetch", fetch)
-    with pytest.raises(ImageUnreachable):
-        run(lambda: order(shop, person="http://a/", garment="http://b/"))
-    assert stopped == ["catalog_image_url"]
+    asyncio.run(main())
 
 
 def test_recover_keeps_the_ledger_of_a_user_who_is_gone(shop: Shop) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
@@ -111,7 +112,10 @@ def test_production_is_clean_under_the_names_that_django_looks_for() -> None:
     [
         ({"SECRET_KEY": ""}, "SECRET_KEY is missing"),
         ({"SECRET_KEY": "development-only-and-refused-in-production"}, "SECRET_KEY is missing, a default"),
+        ({"SECRET_KEY": "k1" * 20 + "0123456"}, "SECRET_KEY is missing, a default, shorter than 50"),
+        ({"SECRET_KEY": "k" * 60}, "or too regular"),
         ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS"),
+        ({"ALLOWED_HOSTS": "a.com, *"}, "ALLOWED_HOSTS"),
         ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
         ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
     ],
@@ -150,6 +154,9 @@ def test_the_example_environment_as_it_stands_changes_nothing(tmp_path: Path) ->
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL is 'LOUD'. Use DEBUG"),
         ({"DATABASE_URL": "secret"}, "DATABASE_URL is no database's address. Use sqlite:///path"),
         ({"STORAGE_URL": "ftp://x"}, "STORAGE_URL is 'ftp://x'. Use s3://bucket"),
+        ({"STORAGE_URL": "s3://bucket/folder"}, "STORAGE_URL is 's3://bucket/folder'. Use s3://bucket"),
+        ({"REDIS_URL": "localhost"}, "REDIS_URL is no Redis's address. Use redis://host:6379/0"),
+        ({"READ_DOT_ENV": "maybe"}, "READ_DOT_ENV is 'maybe'. Give True or False"),
     ],
 )
 def test_a_wrong_value_in_the_environment_is_named_with_its_fix(change: dict[str, str], says: str) -> None:
@@ -174,6 +181,32 @@ def test_a_relative_sqlite_file_lies_in_the_project_whatever_folder_a_command_is
     assert database("sqlite:///shop.sqlite3")["NAME"] == str(ROOT / "shop.sqlite3")
     assert database("sqlite:////var/shop.sqlite3")["NAME"] == "/var/shop.sqlite3"
     assert database("sqlite://:memory:")["NAME"] == ":memory:"
+
+
+def test_a_database_url_keeps_its_options_and_no_secret_gets_into_an_error() -> None:
+    config = database("postgres://me:secret@host/name?sslmode=verify-full")
+    assert config["OPTIONS"] == {"sslmode": "verify-full", "pool": {"min_size": 1, "max_size": 8}}
+    assert database("sqlite:///x?timeout=5")["OPTIONS"] | {"init_command": ""} == {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 5,
+        "init_command": "",
+    }
+    with pytest.raises(ImproperlyConfigured) as caught:
+        database("postgres://me:a/secret@host/name")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_secret_may_begin_with_a_dollar_and_hosts_may_have_spaces_between() -> None:
+    code = "from settings import base as s; print(s.SECRET_KEY, s.ALLOWED_HOSTS)"
+    result = python("-c", code, SECRET_KEY="$abc", ALLOWED_HOSTS="a.com, b.com")
+    assert result.stdout.strip() == "$abc ['a.com', 'b.com']"
+
+
+def test_development_uses_the_offline_provider_and_redis_has_room_for_all_threads() -> None:
+    code = "from settings import development as s; print(s.TRYON['PROVIDER'], s.CACHES)"
+    result = python("-c", code, REDIS_URL="redis://localhost")
+    assert result.stdout.startswith("local ")
+    assert "'max_connections': 1000" in result.stdout
 
 
 @pytest.mark.parametrize("module", ["asgi", "wsgi"])
@@ -236,6 +269,13 @@ def test_docs_are_served_without_anything_from_elsewhere(client: Client) -> None
         page = client.get(path).content.decode()
         assert "http://" not in page
         assert "https://" not in page
+
+
+def test_the_docs_refuse_in_json(client: Client) -> None:
+    for path in ("/docs", "/redoc"):
+        assert client.post(path).json()["code"] == "method_not_allowed"
+        refused = client.get(path, headers={"Accept": "image/png"})
+        assert (refused.status_code, refused.json()["code"]) == (406, "not_acceptable")
 
 
 def test_the_schema_is_valid_and_names_the_route(tmp_path: Path) -> None:

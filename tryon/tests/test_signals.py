@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.files.storage import FileSystemStorage
 from django.db import connection
 from pytest_django import Settings
@@ -85,6 +86,21 @@ def test_a_run_that_is_announced_twice_has_one_usage_record(shop: Shop, caplog: 
     assert not [record for record in caplog.records if record.name == "django.dispatch"]
 
 
+def test_a_user_who_is_deleted_while_a_run_is_under_way_leaves_a_usage_record(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = FakeProvider.generate_image
+
+    async def meanwhile(self: FakeProvider, request: Any) -> Any:
+        await sync_to_async(shop.user.delete)()
+        return await generate(self, request)
+
+    monkeypatch.setattr(FakeProvider, "generate_image", meanwhile)
+    assert shop.post().status_code == 200
+    record = UsageRecord.objects.get()
+    assert (record.status, record.credits, record.user) == ("succeeded", 1, None)
+
+
 @pytest.mark.one_database
 def test_a_receiver_that_fails_hurts_nobody_and_is_logged_by_name(
     shop: Shop, caplog: pytest.LogCaptureFixture
@@ -92,11 +108,18 @@ def test_a_receiver_that_fails_hurts_nobody_and_is_logged_by_name(
     def broken_receiver(**kwargs: Any) -> None:
         raise RuntimeError("broken")
 
+    def later_receiver(**kwargs: Any) -> None:
+        heard.append(kwargs["tryon_id"])
+
+    heard: list[Any] = []
     signals.try_on_succeeded.connect(broken_receiver)
+    signals.try_on_succeeded.connect(later_receiver)
     try:
         assert shop.post().status_code == 200
     finally:
         signals.try_on_succeeded.disconnect(broken_receiver)
+        signals.try_on_succeeded.disconnect(later_receiver)
+    assert heard == [TryOn.objects.get().pk], "those after it are told all the same"
     assert "broken_receiver" in caplog.text
     assert UsageRecord.objects.count() == 1
 
