@@ -238,7 +238,7 @@ def fail(tryon: TryOn, status: TryOn.Status, code: str, detail: str, *, latency_
     with transaction.atomic(using=database()):
         ended = tryon.finish(status, error_code=code, error_detail=detail, latency_ms=latency_ms)
         if ended:
-            if tryon.credits:
+            if tryon.user is not None or tryon.credits:  # a hold of 0, where pictures are free, has an end too
                 get_credits().release(tryon.pk, tryon.user, tryon.credits)
             _announce_on_commit(try_on_failed, tryon)
     return ended

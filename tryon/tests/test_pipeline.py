@@ -18,7 +18,7 @@ from providers.fake import FakeProvider
 from tryon import pipeline
 from tryon.credits import LedgerCredits
 from tryon.dispatch import choose_provider
-from tryon.exceptions import ImageUnreachable, InsufficientCredits
+from tryon.exceptions import GenerationFailed, ImageUnreachable, InsufficientCredits
 from tryon.models import TryOn
 from tryon.pipeline import Order
 
@@ -284,6 +284,17 @@ def test_a_storage_that_fails_costs_nothing(shop: Shop, media: Path) -> None:
         run(lambda: order(shop))
     assert shop.balance() == 3
     assert TryOn.objects.get().status == "failed"
+
+
+def test_a_free_picture_has_a_hold_and_an_end_as_any_other(
+    shop: Shop, tryon: Callable[..., None], fake: Callable[..., FakeProvider]
+) -> None:
+    tryon(PRICE=0)
+    run(lambda: order(shop))
+    fake(error="provider_unavailable")
+    with pytest.raises(GenerationFailed):
+        run(lambda: order(shop))
+    assert shop.ledger() == [("grant", 3), ("hold", 0), ("capture", 0), ("hold", 0), ("release", 0)]
 
 
 def test_a_refused_hold_leaves_no_run(shop: Shop, tryon: Callable[..., None]) -> None:
