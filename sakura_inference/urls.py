@@ -5,6 +5,7 @@ from django.contrib import admin
 from django.core.exceptions import SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path, re_path
+from django.views.decorators.csrf import csrf_exempt
 from django.views.static import serve
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularRedocView, SpectacularSwaggerView
 
@@ -12,6 +13,7 @@ from tryon import views
 from tryon.samples import urls as samples
 
 
+@csrf_exempt
 def media(request: HttpRequest, path: str) -> HttpResponse:
     """A result, for development. Read at once: Django cannot stream files under ASGI without a warning."""
     try:

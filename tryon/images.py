@@ -95,14 +95,15 @@ def _is_whole(data: bytes, file_format: str) -> bool:
 
 
 def is_quick(data: bytes) -> bool:
-    """Whether ``normalise()`` takes less than a change of threads: a small file with nothing unusual in its header.
+    """Whether ``normalise()`` takes less than a change of threads: a small file, nothing unusual, nothing to decode.
 
-    Looks at the names of the segments and at no more: Pillow parses many of them when it opens a file.
+    Looks at the names of the segments first: Pillow parses many of them when it opens a file.
     """
     try:
         quick = len(data) <= QUICK_BYTES and b"eXIf" not in data  # a PNG may have it behind the pixels
-        return quick and all(kind in QUICK_SEGMENTS for kind in _header(data))
-    except ValueError:
+        quick = quick and all(kind in QUICK_SEGMENTS for kind in _header(data))
+        return quick and not _needs_decoding(_open(data))
+    except (NotAnImage, ImageTooLarge, ValueError):
         return False
 
 

@@ -58,7 +58,7 @@ from .throttling import TryOnThrottle, limit_headers
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-AsyncView: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
+AsyncView: TypeAlias = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 RETRY_AFTER: Final = 5
 """Seconds a client is asked to wait when nobody knows better."""
@@ -200,7 +200,11 @@ class CreateImageView(APIView):
         """Have the browsable API show the form as it was sent, with its errors; but never send a key back."""
         with contextlib.suppress(UnsupportedMediaType):
             if self.is_browsed(self.request) and isinstance(self.request.data, Mapping):
-                sent = {name: value for name, value in self.request.data.items() if name != "api_key"}
+                sent = {
+                    name: _sendable(value)
+                    for name, value in self.request.data.items()
+                    if isinstance(value, str) and name != "api_key"
+                }
                 response.data = ReturnDict(response.data, serializer=self.get_serializer(data=sent))
 
     @staticmethod
@@ -326,10 +330,10 @@ def reading(view: AsyncView) -> Callable[..., Any]:
 
     @csrf_exempt  # else a POST hears of a cookie instead of its method
     @functools.wraps(view)
-    async def wrapper(request: HttpRequest) -> HttpResponse:
+    async def wrapper(request: HttpRequest, **kwargs: Any) -> HttpResponse:
         id_ = request_id.assign(request)
         if request.method in ("GET", "HEAD"):
-            response = await view(request)
+            response = await view(request, **kwargs)
         else:
             response = _plain_error("method_not_allowed", f'Method "{request.method}" not allowed.')
             response.headers["Allow"] = "GET, HEAD"

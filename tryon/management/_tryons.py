@@ -7,8 +7,10 @@ import contextlib
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TextIO, TypeVar
+from uuid import uuid4
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
@@ -82,7 +84,7 @@ async def _execute(order: pipeline.Order, present: Callable[[TryOn], T], progres
 
     async with _clock(progress):
         try:
-            return await pipeline.execute(lambda: order, answer)
+            return await pipeline.execute(lambda: replace(order, request_id=order.request_id or uuid4().hex), answer)
         finally:
             await close_providers()
 

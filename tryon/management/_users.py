@@ -11,15 +11,15 @@ from ..conf import conf
 from ._failures import database_needed
 
 
-def find_user(name: str) -> User:
-    """The user that clients call ``name``. Raise ``CommandError``."""
+def find_user(name: str, *, active: bool = False) -> User:
+    """The user that clients call ``name``, who may have to be ``active``. Raise ``CommandError``."""
     model = get_user_model()
     field = conf.USER_ID_FIELD or model.USERNAME_FIELD
     if not name.strip():
         raise CommandError(f"The user is empty. Give a {field}.")
     try:
         with database_needed():
-            return model._default_manager.get(**{field: name})
+            user: User = model._default_manager.get(**{field: name})
     except model.MultipleObjectsReturned:
         raise CommandError(
             f'There are several users with {field} {name!r}. TRYON["USER_ID_FIELD"] should name a field that '
@@ -29,3 +29,6 @@ def find_user(name: str) -> User:
         raise CommandError(
             f"There is no user with {field} {name!r}. Create one: manage.py createsuperuser, or in the admin."
         ) from None
+    if active and not user.is_active:
+        raise CommandError(f"The user {name!r} is not active. Set is_active, in the admin or your own way.")
+    return user

@@ -5,15 +5,15 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from ..views import not_found
+from ..views import not_found, reading
 from . import FILES, sample
 
 
-def serve_sample(request: HttpRequest, name: str) -> HttpResponse:
+async def serve_sample(request: HttpRequest, name: str) -> HttpResponse:
     """One demo photo."""
     if name not in FILES:
         return not_found(request)
     return HttpResponse(sample(name).read_bytes(), content_type="image/jpeg")
 
 
-urlpatterns = [path("<str:name>", serve_sample, name="sample")]
+urlpatterns = [path("<str:name>", reading(serve_sample), name="sample")]

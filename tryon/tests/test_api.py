@@ -572,6 +572,16 @@ def test_the_browsable_api_keeps_what_was_typed_when_it_fails(
 
 
 @pytest.mark.one_database
+@pytest.mark.parametrize("odd", ["\ud800", "a\0b", ["\ud800"], {"a": "\ud800"}, 7, None])
+@pytest.mark.parametrize("field", ["user_id", "api_key", "catalog_id", "user_image_url", "category", "unknown"])
+def test_the_browsable_api_shows_errors_of_values_it_cannot_show(shop: Shop, field: str, odd: Any) -> None:
+    body = json.dumps({field: odd})
+    response = Client().generic("POST", URL, body, content_type="application/json", headers=HTML)
+    assert 400 <= response.status_code < 500
+    assert 'name="catalog_id"' in response.content.decode()
+
+
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 @pytest.mark.parametrize("headers", [{"X-API-Key": "garbage"}, {"Authorization": "Bearer tryon_garbage"}])
 def test_a_wrong_key_does_not_keep_anybody_from_looking(shop: Shop, method: str, headers: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -293,6 +294,35 @@ def test_grant_credits_refuses_what_a_ledger_cannot_have(shop: Shop, arguments: 
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert shop.ledger() == [("grant", 3)]
+
+
+@pytest.mark.parametrize("arguments", [["create_api_key", "ada"], ["generate_tryon", "--demo", "--user=ada"]])
+def test_a_user_who_is_not_active_gets_no_key_and_no_picture(shop: Shop, arguments: list[str]) -> None:
+    shop.user.is_active = False
+    shop.user.save()
+    with pytest.raises(CommandError, match="The user 'ada' is not active"):
+        manage(*arguments)
+    assert ApiKey.objects.count() == 1
+    assert not TryOn.objects.exists()
+
+
+def test_generate_tryon_reads_no_more_of_a_file_than_a_photo_may_have(
+    shop: Shop, files: list[str], tmp_path: Path, tryon: Callable[..., None]
+) -> None:
+    tryon(MAX_IMAGE_BYTES=1000)
+    (tmp_path / "person.jpg").write_bytes(jpeg(2000, 2000))
+    with pytest.raises(CommandError, match=r"--user-image: the image has 1,001 bytes; the limit is 1,000"):
+        manage("generate_tryon", *files)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for endless in (pipe, "/dev/zero", tmp_path):
+        with pytest.raises(CommandError, match=r"--user-image .+ is no file"):
+            manage("generate_tryon", f"--user-image={endless}", files[1])
+
+
+def test_a_run_of_a_command_has_a_request_id(shop: Shop, files: list[str]) -> None:
+    manage("generate_tryon", *files)
+    assert len(TryOn.objects.get().request_id) == 32
 
 
 def test_two_users_of_one_name_are_one_line(shop: Shop, tryon: Callable[..., None], django_user_model: Any) -> None:

@@ -287,6 +287,25 @@ def test_the_event_loop_opens_only_files_without_anything_unusual(save: dict[str
     assert is_quick(encoded(picture(), "PNG")) is is_quick(encoded(picture(), "WEBP")) is True
 
 
+@pytest.mark.parametrize(
+    ("image", "file_format"),
+    [
+        (picture("RGBA"), "PNG"),
+        (Image.new("RGBA", (100, 100), (255, 0, 0, 100)), "WEBP"),
+        (picture("LA"), "PNG"),
+        (picture("1"), "PNG"),
+        (picture("P"), "PNG"),
+        (Image.fromarray(np.zeros((100, 100), dtype=np.uint16)), "PNG"),
+        (picture("CMYK"), "JPEG"),
+        (Image.new("RGB", (5000, 100)), "JPEG"),
+        (Image.new("RGB", (5000, 100)), "PNG"),
+    ],
+    ids=lambda value: getattr(value, "mode", value),
+)
+def test_what_must_be_decoded_is_not_decoded_on_the_event_loop(image: Image.Image, file_format: str) -> None:
+    assert not is_quick(encoded(image, file_format, **({"lossless": True} if file_format == "WEBP" else {})))
+
+
 def test_an_animation_of_one_frame_is_made_a_picture() -> None:
     """Pillow writes none, so one is made by hand: its frame is a chunk that a picture does not have."""
     still = encoded(picture(size=(96, 128)), "WEBP", lossless=True)

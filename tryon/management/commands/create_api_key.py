@@ -32,7 +32,7 @@ class Command(BaseCommand):
         expires_at = timezone.now() + timedelta(days=days) if days is not None else None
         try:
             with transaction.atomic(using=database()):  # a key that nobody saw must not count
-                _, text = ApiKey.create_key(find_user(user), name=name, expires_at=expires_at)
+                _, text = ApiKey.create_key(find_user(user, active=True), name=name, expires_at=expires_at)
                 self.stdout.write(text)
                 self.stdout.flush()
         except OSError as error:

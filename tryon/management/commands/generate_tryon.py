@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from providers.base import Category
 
+from ...conf import conf
 from ...models import TryOn
 from ...pipeline import Order
 from ...serializers import CATEGORIES
@@ -28,7 +29,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--user-image", metavar="PATH_OR_URL", help="Photo of the person.")
         parser.add_argument("--catalog-image", metavar="PATH_OR_URL", help="Photo of the garment.")
-        parser.add_argument("--demo", action="store_true", help="Use the demo photos.")
+        parser.add_argument("--demo", action="store_true", help="Use the demo photos, where no other is given.")
         parser.add_argument("--user", help="Who pays. Without a user the run is the operator's and free.")
         parser.add_argument(
             "--catalog-id", default="", type=text_for(TryOn, "catalog_id"), help="Your id of the garment."
@@ -65,7 +66,7 @@ class Command(BaseCommand):
         if not (user_image and catalog_image):
             raise CommandError("Give --user-image and --catalog-image, or --demo.")
         return Order(
-            user=find_user(user) if user is not None else None,
+            user=find_user(user, active=True) if user is not None else None,
             person=_source("--user-image", user_image),
             garment=_source("--catalog-image", catalog_image),
             catalog_id=catalog_id or ("demo" if demo else ""),
@@ -119,10 +120,13 @@ def _write(tryon: TryOn, output: Path) -> None:
 
 
 def _source(option: str, text: str) -> str | bytes:
-    """A URL stays as it is; a path is read."""
+    """A URL stays as it is; a file is read, as far as it could be a photo."""
     if is_url(text):
         return text
     try:
-        return Path(text).read_bytes()
+        if os.path.exists(text) and not os.path.isfile(text):  # a pipe or a device may never end
+            raise CommandError(f"{option} {text} is no file. Give a file or an http(s) URL.")
+        with open(text, "rb") as file:
+            return file.read(conf.MAX_IMAGE_BYTES + 1)
     except OSError as error:
         raise CommandError(f"{option} {text}: {error.strerror}. Give a file or an http(s) URL.") from None
