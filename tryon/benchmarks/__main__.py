@@ -172,7 +172,7 @@ def surroundings() -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as the Markdown that the README shows."""
+    """The rows as a Markdown table."""
     lines = ["| | server | bare client | server beside it |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {row.what} | {row.server:.1f} | {row.floor:.1f} | {row.compared} |" for row in rows]
     return "\n".join(lines)
