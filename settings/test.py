@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .environment import BASE_DIR
 
-# Neither the developer's .env nor his shell may change what the tests see.
+# Neither a developer's .env nor the shell may change what the tests see.
 os.environ["READ_DOT_ENV"] = "0"
 for line in (BASE_DIR / ".env.example").read_text().splitlines():
     os.environ.pop(line.partition("=")[0], None)

@@ -134,7 +134,7 @@ def normalise(data: bytes, *, field: str) -> Photo:
         raise
     except (NotAnImage, ImageTooLarge) as error:
         raise type(error)(f"{field}: {error}", field=field) from None
-    except Exception as error:
+    except Exception as error:  # of any class: whatever in a damaged file Pillow has tripped over
         raise UnusableImage(
             f"{field}: the image is damaged. Save it again as JPEG or PNG and retry.", field=field
         ) from error
@@ -162,6 +162,9 @@ def _open(data: bytes) -> Image.Image:
     """Parse the header; no pixel is decoded. The type is what the bytes are, not what somebody calls them."""
     try:
         collections.deque(_header(data), maxlen=0)  # or Pillow would wade through whatever is there
+    except ValueError as error:
+        raise NotAnImage(f"{error}. Save it again as JPEG or PNG and retry.") from None
+    try:
         image = Image.open(io.BytesIO(data), formats=list(FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLarge(_too_many_pixels("far more")) from None
@@ -192,7 +195,7 @@ def _before(pixels: Segment, segments: Iterator[tuple[Segment, int, int]]) -> It
         if kind == pixels:
             return
         if number >= MAX_HEADER_SEGMENTS:
-            raise ValueError(f"the header has more than {MAX_HEADER_SEGMENTS} segments")
+            raise ValueError(f"the image's header has more than {MAX_HEADER_SEGMENTS} parts")
         yield kind
 
 
@@ -286,7 +289,7 @@ def _bounded(segments: Iterator[Segment]) -> Iterator[Segment]:
     """The same, but ``ValueError`` after ``MAX_SEGMENTS``."""
     for number, segment in enumerate(segments):
         if number >= MAX_SEGMENTS:
-            raise ValueError(f"the image has more than {MAX_SEGMENTS:,} segments")
+            raise ValueError(f"the image has more than {MAX_SEGMENTS:,} parts")
         yield segment
 
 
@@ -306,7 +309,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield marker, start, position
         if marker == END_OF_IMAGE:
             return
-    raise ValueError("the JPEG has no end")
+    raise ValueError("the JPEG is cut off, or its header too long")
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -318,7 +321,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         yield kind, start, position
         if kind == b"IEND":
             return
-    raise ValueError("the PNG has no end")
+    raise ValueError("the PNG is cut off, or its header too long")
 
 
 def _webp_chunks(data: bytes) -> Iterator[bytes]:

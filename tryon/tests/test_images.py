@@ -259,7 +259,7 @@ def test_a_flood_of_segments_is_refused_before_pillow_wades_through_it(
     monkeypatch.setattr("tryon.images.io.BytesIO", Counted)
     data = flood(kind)
     assert not is_quick(data), "what is odd goes to a thread, unopened"
-    with pytest.raises((NotAnImage, UnusableImage)):
+    with pytest.raises((NotAnImage, UnusableImage), match="Save it again as JPEG or PNG"):
         normalise(data, field="f")
     assert len(read) < 1000
 
