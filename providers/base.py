@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import ClassVar, Literal, final
@@ -46,6 +46,10 @@ class Photo:
     """Pixels."""
 
 
+async def _nobody_notes(job: str) -> None:
+    """Where nothing outlives the process, there is nothing to look up later."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TryOnRequest:
     """What to make: this person wearing this garment."""
@@ -59,6 +63,8 @@ class TryOnRequest:
     """Opaque, stable id of the end user (a hash), for vendors that want one."""
     request_id: str = ""
     """Our id of the run, for logs."""
+    note_job: Callable[[str], Awaitable[None]] = field(default=_nobody_notes, repr=False, compare=False)
+    """Awaited by a provider that ``keeps_jobs``, with the job's id, before it waits for the picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,9 @@ class AIProvider:
     supports_seed: ClassVar[bool] = False
     """The same seed gives a comparable picture."""
 
+    keeps_jobs: ClassVar[bool] = False
+    """The vendor makes pictures as jobs that outlive our call: ``resume()`` can ask for one by its id."""
+
     def __init__(self, alias: str) -> None:
         self.alias = alias
 
@@ -120,6 +129,11 @@ class AIProvider:
         """The model a request would go to, for logs and prices."""
         return ""
 
+    @property
+    def size(self) -> str:
+        """The picture's size as the vendor calls it, for prices; empty where the options do not fix one."""
+        return ""
+
     def check(self) -> Iterator[Problem]:
         """Yield what would keep this provider from working, without contacting anyone."""
         yield from ()
@@ -127,6 +141,13 @@ class AIProvider:
     async def generate_image(self, request: TryOnRequest) -> TryOnResult:
         """Make the picture. Raise a ``ProviderError`` for every failure; let cancellation through."""
         raise NotImplementedError(f"{type(self).__name__} must implement generate_image().")
+
+    async def resume(self, job: str) -> TryOnResult:
+        """Wait for the picture of a job that another process began; errors as in ``generate_image()``.
+
+        Only for providers that ``keep_jobs``. A job that the vendor does not know is a ``ProviderRejectedInput``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement resume(), or not keep jobs.")
 
     async def aclose(self) -> None:
         """Close what belongs to the running event loop. Called where the loop ends with a command or a request."""
@@ -139,9 +160,17 @@ class AIProvider:
                 f"seed={request.seed}: {self.name} cannot repeat a picture by seed. Leave seed out.",
                 provider=self.alias,
             )
+        return await self._within(timeout, self.generate_image(request))
+
+    @final
+    async def look_up(self, job: str, *, timeout: float) -> TryOnResult:
+        """The picture of a job that another process began, if it is done within ``timeout`` seconds."""
+        return await self._within(timeout, self.resume(job))
+
+    async def _within(self, timeout: float, picture: Coroutine[None, None, TryOnResult]) -> TryOnResult:
         try:
             async with asyncio.timeout(timeout):
-                result = await self.generate_image(request)
+                result = await picture
         except TimeoutError as error:
             raise ProviderTimeout(
                 f"{self.name} gave no picture within {timeout:.1f} s.", provider=self.alias

@@ -43,4 +43,6 @@ LOGGING |= {
 TRYON |= {
     "PROVIDER": "fake",
     "THROTTLE_RPM": 0,
+    # A test that wants recovery calls it.
+    "RECOVER_EVERY": 0,
 }

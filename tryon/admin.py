@@ -329,7 +329,8 @@ class TryOnAdmin(ReadOnlyAdmin):
 
     def get_fields(self, request: HttpRequest, obj: TryOn | None = None) -> Any:
         # Not "image": Django would ask the storage for its address, and fail with it.
-        return ["picture", *(field.name for field in TryOn._meta.fields if field.name != "image")]
+        hidden = ("image", "fingerprint", "has_leftovers")
+        return ["picture", *(field.name for field in TryOn._meta.fields if field.name not in hidden)]
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.thumbnail_view, cacheable=True)

@@ -5,7 +5,7 @@ E001    TRYON is not a dictionary, has an unknown key or a value that makes no s
 E002    a provider cannot be used: wrong BACKEND, unknown option, missing key or package
 E003    the cache of the throttle cannot count
 E004    an authentication class cannot be used by an async view
-E005    LEASE is not longer than DEADLINE
+E005    PRICES names no provider, or no price
 E006    CREDITS_BACKEND or STORAGE cannot be used
 E007    USER_ID_FIELD is no field of the user model
 E008    rest_framework is not in INSTALLED_APPS
@@ -46,7 +46,6 @@ def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     problems = list(_check_types())
     # The values of a broken dictionary cannot be looked at any further.
     return problems or [
-        *_check_lease(),
         *_check_authentication(),
         *_check_parts(),
         *_check_user_id_field(),
@@ -75,15 +74,9 @@ def _check_types() -> Iterator[CheckMessage]:
             yield Error(f'TRYON["{name}"] is {value!r}.', hint=hint, id="tryon.E001")
         elif (least := known[name].least) is not None and not (isinstance(value, int | float) and value >= least):
             yield Error(f'TRYON["{name}"] is {value!r}.', hint=f"Give it {least} or more.", id="tryon.E001")
-
-
-def _check_lease() -> Iterator[CheckMessage]:
-    if conf.LEASE <= conf.DEADLINE:
-        yield Error(
-            f'TRYON["LEASE"] is {conf.LEASE} s, not longer than DEADLINE, {conf.DEADLINE} s.',
-            hint="Make it longer by a minute or more, or living runs are taken for dead.",
-            id="tryon.E005",
-        )
+        elif (choices := known[name].choices) and value not in choices:
+            hint = f"Use one of: {', '.join(map(repr, choices))}."
+            yield Error(f'TRYON["{name}"] is {value!r}.', hint=hint, id="tryon.E001")
 
 
 def _check_authentication() -> Iterator[CheckMessage]:

@@ -23,11 +23,20 @@ DEFAULT_PROMPT = (
 class Setting(Generic[T]):
     """One key of ``settings.TRYON``, with its default."""
 
-    def __init__(self, default: T, kind: type | tuple[type, ...], *, least: float | None = None) -> None:
+    def __init__(
+        self,
+        default: T,
+        kind: type | tuple[type, ...],
+        *,
+        least: float | None = None,
+        choices: Sequence[T] = (),
+    ) -> None:
         self.default = default
         self.kind = kind
         self.least = least
         """The smallest value that makes sense."""
+        self.choices = choices
+        """All values that make sense; empty if they cannot be counted."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -60,11 +69,31 @@ class Conf:
     DEADLINE = Setting[float](120.0, (int, float), least=1)
     """Seconds one run may take, downloads included; then it fails and its credit goes back."""
 
-    LEASE = Setting[float](300.0, (int, float), least=1)
-    """Seconds after which a run that did not end is taken for dead by ``recover_tryons``. Above DEADLINE."""
+    LEASE = Setting[float](60.0, (int, float), least=5)
+    """Seconds after which a run whose process no longer renews its lease is taken for dead."""
+
+    RECOVER_EVERY = Setting[float](60.0, (int, float), least=0)
+    """Seconds between two looks of a server for what dead processes left; 0 leaves it to ``recover_tryons``."""
+
+    ON_DISCONNECT = Setting[str]("cancel", str, choices=("cancel", "finish"))
+    """What happens to a run whose client goes away once the provider was asked.
+
+    ``cancel`` stops it and gives the credit back. ``finish`` lets it end if it has an Idempotency-Key, by which the
+    picture can be asked for again; without one nobody could, and it is cancelled as well.
+    """
+
+    DRAIN = Setting[float](130.0, (int, float), least=0)
+    """Seconds that running requests get to finish after SIGTERM; meanwhile new ones get a 503."""
+
+    IDEMPOTENCY_TTL = Setting[float](24 * 3600.0, (int, float), least=1)
+    """Seconds for which an Idempotency-Key is remembered."""
 
     PRICE = Setting[int](1, int, least=0)
-    """Credits one picture costs."""
+    """Credits one picture costs, unless PRICES says otherwise."""
+
+    PRICES = Setting[Mapping[str, int]]({}, Mapping)
+    """Credits by ``"provider"``, ``"provider/model"``, ``"provider/model/size"`` or ``"provider//size"``, the most
+    particular first. ``provider`` is an alias of PROVIDERS; model and size are called what the provider calls them."""
 
     CREDITS_BACKEND = Setting[str]("tryon.credits.LedgerCredits", str)
     """Dotted path of the class that keeps the balances."""

@@ -15,6 +15,8 @@ from django.db import transaction
 from django.db.models import F
 from django.utils.module_loading import import_string
 
+from providers.base import AIProvider
+
 from .conf import conf
 from .exceptions import InsufficientCredits
 from .models import CreditAccount, CreditEntry, database
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
 
 MAX_GRANT: Final = 1_000_000_000
 """Credits that one grant may add or take: far from where a database's integers end."""
+
+
+def price_of(provider: AIProvider) -> int:
+    """Credits that one picture of ``provider`` costs: the most particular of PRICES, else PRICE."""
+    alias, model, size = provider.alias, provider.model, provider.size
+    for name in (f"{alias}/{model}/{size}", f"{alias}//{size}", f"{alias}/{model}", alias):
+        if name in conf.PRICES:
+            return conf.PRICES[name]
+    return conf.PRICE
 
 
 class CreditsBackend:

@@ -21,6 +21,7 @@ STATUS: dict[str, int] = {
     "not_found": 404,
     "method_not_allowed": 405,
     "not_acceptable": 406,
+    "idempotency_key_in_use": 409,
     "body_too_large": 413,
     "image_too_large": 413,
     "unsupported_media_type": 415,
@@ -28,6 +29,7 @@ STATUS: dict[str, int] = {
     "image_unreachable": 422,
     "image_unusable": 422,
     "content_refused": 422,
+    "idempotency_key_reused": 422,
     "throttled": 429,
     "error": 500,
     "provider_error": 502,
@@ -38,6 +40,9 @@ STATUS: dict[str, int] = {
     "provider_rate_limited": 503,
     "provider_unavailable": 503,
     "counter_unavailable": 503,
+    "database_unavailable": 503,
+    "outcome_unknown": 503,
+    "shutting_down": 503,
     "deadline_exceeded": 504,
     "provider_timeout": 504,
 }
@@ -103,6 +108,44 @@ class CounterUnavailable(TryOnError):
 
     code = "counter_unavailable"
     default_detail = "The service cannot take requests at the moment. Please try again shortly."
+
+
+class DatabaseUnavailable(TryOnError):
+    """The database is away, or went away before anything was charged."""
+
+    code = "database_unavailable"
+    default_detail = "The service cannot reach its database. Nothing was charged; please try again shortly."
+
+
+class OutcomeUnknown(TryOnError):
+    """The database went away as the charge was committed; recovery will see whether it was."""
+
+    code = "outcome_unknown"
+    default_detail = (
+        "The service lost its database at the last moment and cannot say yet whether this picture was stored and "
+        "charged. Send the same request with the same Idempotency-Key again to learn it, or to have it made."
+    )
+
+
+class ShuttingDown(TryOnError):
+    """The process was told to end and takes nothing new."""
+
+    code = "shutting_down"
+    default_detail = "This server is shutting down. Nothing was charged; please send the request again."
+
+
+class KeyInUse(TryOnError):
+    """The same request, by its Idempotency-Key, is under way."""
+
+    code = "idempotency_key_in_use"
+    default_detail = "A request with this Idempotency-Key is being worked on. Ask again when it may be done."
+
+
+class KeyReused(TryOnError):
+    """The Idempotency-Key belongs to another request."""
+
+    code = "idempotency_key_reused"
+    default_detail = "This Idempotency-Key was used with another body. Use a new key for a new picture."
 
 
 class DeadlineExceeded(TryOnError):

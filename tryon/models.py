@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.conf import settings
 from django.core.files.storage import Storage, storages
 from django.db import models, router
-from django.db.models import Q
+from django.db.models import Case, Q, When
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
 from django.utils.translation import gettext_lazy as _
@@ -131,13 +131,14 @@ class CreditAccount(models.Model):
 
 
 class CreditEntry(models.Model):
-    """One line of the ledger. Lines are added, never changed."""
+    """One line of the ledger. Lines are added, never changed: the database itself refuses it (append_only.py)."""
 
     class Kind(models.TextChoices):
         GRANT = "grant", _("Grant")
         HOLD = "hold", _("Hold")
         CAPTURE = "capture", _("Capture")
         RELEASE = "release", _("Release")
+        REFUND = "refund", _("Refund")
 
     account = models.ForeignKey(
         CreditAccount, on_delete=models.PROTECT, related_name="entries", verbose_name=_("account")
@@ -151,7 +152,7 @@ class CreditEntry(models.Model):
         _("run"),
         null=True,
         blank=True,
-        help_text=_("Id of the run that a hold, capture or release is about."),
+        help_text=_("Id of the run that a hold, capture, release or refund is about."),
     )
     reason = models.CharField(_("reason"), max_length=200, blank=True)
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
@@ -165,10 +166,12 @@ class CreditEntry(models.Model):
             models.UniqueConstraint(
                 fields=["key"], condition=Q(kind__in=["capture", "release"]), name="tryon_one_end_per_run"
             ),
+            models.UniqueConstraint(fields=["key"], condition=Q(kind="refund"), name="tryon_one_refund_per_run"),
             models.CheckConstraint(
                 condition=Q(kind="hold", amount__lte=0, key__isnull=False)
                 | Q(kind="capture", amount=0, key__isnull=False)
                 | Q(kind="release", amount__gte=0, key__isnull=False)
+                | Q(kind="refund", amount__gt=0, key__isnull=False)
                 | Q(kind="grant", key__isnull=True),
                 name="tryon_entry_amount_fits_kind",
             ),
@@ -188,12 +191,30 @@ class TryOnQuerySet(models.QuerySet["TryOn"]):
         """Runs whose process did not live to end them."""
         return self.unfinished().filter(lease_until__lt=now)
 
+    def unannounced(self, before: datetime) -> TryOnQuerySet:
+        """Runs that ended before a moment, of which nobody was told."""
+        return self.filter(announced_at=None, finished_at__lt=before)
+
+    def with_leftovers(self) -> TryOnQuerySet:
+        """Runs without a picture that may have left a file."""
+        return self.filter(has_leftovers=True)
+
+    def with_key(self, user: User, key: str) -> TryOnQuerySet:
+        """The user's runs under an Idempotency-Key: the one that made or makes its picture, then the failed ones."""
+        failed = Case(When(status__in=["failed", "cancelled"], then=1), default=0)
+        return self.filter(user=user, idempotency_key=key).order_by(failed, "-created_at")
+
+    def forget_keys(self, before: datetime) -> int:
+        """Free the Idempotency-Keys of ended runs made before a moment; how many."""
+        old = self.exclude(idempotency_key="").filter(created_at__lt=before, finished_at__isnull=False)
+        return old.update(idempotency_key="", fingerprint="")
+
 
 class TryOn(models.Model):
     """One run, from request to picture: the only truth about it.
 
-    A run moves ``queued -> running -> succeeded | failed | cancelled`` and never back; each move is a
-    conditional update (``finish()``), so that of two processes only one can make it.
+    A run moves ``queued -> running -> succeeded | failed | cancelled`` and never back (``MOVES``); each move is a
+    conditional update, so that of two processes only one can make it.
     """
 
     class Status(models.TextChoices):
@@ -208,7 +229,14 @@ class TryOn(models.Model):
         CANCELLED = "cancelled", _("Cancelled")
         """The client went away: no picture, no charge."""
 
-    UNFINISHED: ClassVar[tuple[str, ...]] = (Status.QUEUED, Status.RUNNING)
+    UNFINISHED: ClassVar[tuple[Status, ...]] = (Status.QUEUED, Status.RUNNING)
+    MOVES: ClassVar[dict[Status, tuple[Status, ...]]] = {
+        Status.RUNNING: (Status.QUEUED,),
+        Status.SUCCEEDED: (Status.RUNNING,),
+        Status.FAILED: UNFINISHED,
+        Status.CANCELLED: UNFINISHED,
+    }
+    """Where a run may come from, for each state it may move to."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(
@@ -226,6 +254,12 @@ class TryOn(models.Model):
     credits = models.PositiveIntegerField(_("credits"), help_text=_("Held when the run begins, charged on success."))
     provider = models.CharField(_("provider"), max_length=50, blank=True)
     model = models.CharField(_("model"), max_length=100, blank=True)
+    provider_job = models.CharField(
+        _("provider's job"),
+        max_length=200,
+        blank=True,
+        help_text=_("Id by which a picture that is still being made can be asked for again."),
+    )
     provider_request_id = models.CharField(_("provider's request id"), max_length=200, blank=True)
     file_stem = models.CharField(
         max_length=200, blank=True, editable=False, help_text=_("Name of the picture's file, without its type.")
@@ -242,9 +276,21 @@ class TryOn(models.Model):
     error_code = models.CharField(_("error code"), max_length=50, blank=True)
     error_detail = models.TextField(_("error"), blank=True, help_text=_("For the operator; names no secret."))
     latency_ms = models.PositiveIntegerField(_("latency"), null=True, blank=True, help_text=_("Milliseconds."))
+    idempotency_key = models.CharField(_("idempotency key"), max_length=255, blank=True)
+    fingerprint = models.CharField(
+        max_length=64, blank=True, editable=False, help_text=_("Hash of what was asked for under the key.")
+    )
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
-    lease_until = models.DateTimeField(_("lease until"))
+    lease_until = models.DateTimeField(
+        _("lease until"), help_text=_("Its process renews it; when it runs out, the process is dead.")
+    )
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+    announced_at = models.DateTimeField(
+        _("announced at"), null=True, blank=True, help_text=_("When the receivers were told of the end.")
+    )
+    has_leftovers = models.BooleanField(
+        default=False, editable=False, help_text=_("Its file may be in the storage although there is no picture.")
+    )
 
     objects = TryOnQuerySet.as_manager()
 
@@ -258,8 +304,29 @@ class TryOn(models.Model):
             models.Index(
                 fields=["lease_until"], condition=Q(status__in=["queued", "running"]), name="tryon_unfinished"
             ),
+            models.Index(
+                fields=["finished_at"],
+                condition=Q(announced_at=None, finished_at__isnull=False),
+                name="tryon_unannounced",
+            ),
+            models.Index(fields=["finished_at"], condition=Q(has_leftovers=True), name="tryon_leftovers"),
+            models.Index(
+                fields=["user", "idempotency_key", "-created_at"],
+                condition=~Q(idempotency_key=""),
+                name="tryon_by_key",
+            ),
         ]
         constraints = [
+            models.UniqueConstraint(
+                # A run that failed does not keep its key from being tried again.
+                fields=["user", "idempotency_key"],
+                condition=~Q(idempotency_key="") & Q(status__in=["queued", "running", "succeeded"]),
+                name="tryon_one_run_per_key",
+            ),
+            models.CheckConstraint(
+                condition=Q(has_leftovers=False) | Q(status__in=["failed", "cancelled"]),
+                name="tryon_leftovers_only_without_picture",
+            ),
             models.CheckConstraint(
                 condition=Q(status="succeeded") & ~Q(image="") | ~Q(status="succeeded") & Q(image=""),
                 name="tryon_image_only_on_success",
@@ -274,13 +341,27 @@ class TryOn(models.Model):
     def __str__(self) -> str:
         return str(self.pk)
 
+    def move(self, status: TryOn.Status, **fields: Any) -> bool:
+        """Go to ``status``, with these fields, from where ``MOVES`` allows it; whether this call did it."""
+        fields |= {"status": status}
+        moved = type(self).objects.filter(pk=self.pk, status__in=self.MOVES[status]).update(**fields) == 1
+        if moved:
+            self.assign(**fields)
+        return moved
+
     def finish(self, status: TryOn.Status, **fields: Any) -> bool:
         """End the run if it has not ended yet; whether this call did it."""
-        fields |= {"status": status, "finished_at": timezone.now()}
-        ended = type(self).objects.unfinished().filter(pk=self.pk).update(**fields) == 1
-        if ended:
-            self.assign(**fields)
-        return ended
+        return self.move(status, finished_at=timezone.now(), **fields)
+
+    def take_over(self, until: datetime) -> bool:
+        """Take a dead run's lease, which one of several processes gets; whether this call did it."""
+        unchanged = type(self).objects.unfinished().filter(pk=self.pk, lease_until=self.lease_until)
+        return unchanged.update(lease_until=until) == 1
+
+    def note_job(self, job: str) -> bool:
+        """Write down the vendor's job id, if the run has not ended; whether it had not."""
+        running = type(self).objects.filter(pk=self.pk, status=self.Status.RUNNING)
+        return running.update(provider_job=job) == 1
 
     def assign(self, **fields: Any) -> None:
         """Set fields of this instance, and nothing in the database."""
@@ -289,7 +370,7 @@ class TryOn(models.Model):
 
     def is_stored(self) -> bool:
         """Whether the database says that the picture was stored and charged."""
-        return type(self).objects.filter(pk=self.pk, status=self.Status.SUCCEEDED).exists()
+        return type(self).objects.using(database()).filter(pk=self.pk, status=self.Status.SUCCEEDED).exists()
 
 
 class UsageRecord(models.Model):

@@ -9,11 +9,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 try:
     from drf_spectacular.extensions import OpenApiAuthenticationExtension
-    from drf_spectacular.utils import OpenApiExample, extend_schema
+    from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 
     def request_examples(**body: str) -> list[Any]:
         """An example that works as it is with a key in a header: without the fields of a key in the body."""
         return [OpenApiExample("With a key in a header", value=body, request_only=True)]
+
+    def request_header(name: str, description: str) -> list[Any]:
+        """A header that a client may send."""
+        return [OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description)]
 
     class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
         """Tells the schema how a key is sent. Registered by being defined."""
@@ -41,5 +45,9 @@ except ImportError:
         """None: nobody is there to read them."""
         return []
 
+    def request_header(name: str, description: str) -> list[Any]:
+        """None, either."""
+        return []
 
-__all__ = ["extend_schema", "request_examples"]
+
+__all__ = ["extend_schema", "request_examples", "request_header"]

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import hashlib
 import logging
 import re
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.db import close_old_connections, transaction
+from django.db import DatabaseError, IntegrityError, close_old_connections, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -33,12 +34,24 @@ from providers.base import AIProvider, Category, Photo, TryOnRequest, TryOnResul
 from providers.errors import InvalidProviderResponse, ProviderError, ProviderMisconfigured
 
 from . import images
+from . import request_id as request_ids
 from .conf import conf
-from .credits import get_credits
+from .credits import get_credits, price_of
 from .dispatch import choose_provider
-from .exceptions import DeadlineExceeded, GenerationFailed, ImageTooLarge, NotAnImage, TryOnError
+from .exceptions import (
+    DeadlineExceeded,
+    GenerationFailed,
+    ImageTooLarge,
+    KeyInUse,
+    KeyReused,
+    NotAnImage,
+    OutcomeUnknown,
+    TryOnError,
+)
 from .fetching import fetch
+from .heartbeat import expiry, heartbeat
 from .models import TryOn, database
+from .receivers import record_usage
 from .signals import try_on_failed, try_on_started, try_on_succeeded
 
 if TYPE_CHECKING:
@@ -54,6 +67,9 @@ DECODING_THREADS: Final = 2
 MOST_COUNTED: Final = 10**15
 """Tokens or the like. Beyond it a vendor is wrong, and its number worth nothing."""
 MOST_DOLLARS: Final = 10**6
+
+_End: TypeAlias = "tuple[TryOn.Status, str, str]"
+"""Status, code and detail of a run without a picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,27 +87,63 @@ class Order:
     provider: str = ""
     """Alias; empty means the settings' PROVIDER."""
     request_id: str = ""
+    idempotency_key: str = ""
+    """The user's own name for this order. Under one name no second picture is made."""
+
+    def fingerprint(self) -> str:
+        """A hash of what is asked for, whoever asks and however often."""
+        asked = (self.catalog_id, self.prompt, self.category, self.provider)
+        parts = [part.encode("utf-8", "surrogatepass") for part in asked]
+        photos = (self.person, self.garment)
+        parts += [photo if isinstance(photo, bytes) else photo.encode("utf-8", "surrogatepass") for photo in photos]
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-async def execute(prepare: Callable[[], Order], present: Callable[[TryOn], T]) -> T:
+async def execute(
+    prepare: Callable[[], Order], present: Callable[[TryOn], T], *, replay: Callable[[TryOn], T] | None = None
+) -> T:
     """Run one order from beginning to end and return what ``present`` makes of the run.
 
     ``prepare`` is called in the entering hop and may use the database, as may ``present`` in the leaving one: it sees
-    the run with its stored picture, about to succeed, and what it raises keeps it from being charged.
-    Raises ``TryOnError`` for every failure a client may hear of; whatever is raised, nothing was charged.
+    the run with its stored picture, about to succeed, and what it raises keeps it from being charged. Where the
+    order's Idempotency-Key has its picture already, nothing is made: ``replay`` (else ``present``) sees that run.
+    Raises ``TryOnError`` for every failure a client may hear of; whatever is raised, nothing was charged, except
+    for ``OutcomeUnknown``.
     """
-    run = _Run()
+    run = _Run(prepare, present, replay or present)
+    await _settling(run, _in_thread(run.enter))
+    if not run.is_admitted:
+        return run.answer
+    work = _settling(run, run.work())
+    if conf.ON_DISCONNECT == "finish" and run.order.idempotency_key:
+        return await _outliving(run, work)
+    return await work
+
+
+async def _settling(run: _Run[Any], step: Coroutine[Any, Any, T]) -> T:
+    """Await a step of ``run``. Whatever ends it early gives the credit back."""
     try:
         try:
-            await _in_thread(run.enter, prepare)
-            result = await run.generate()
-            return await _in_thread(run.leave, result, present)
+            return await step
         except Exception as error:
             if run.is_admitted:
                 await _in_thread(run.give_up, TryOn.Status.FAILED, *_explain(error))
             raise
     except asyncio.CancelledError:  # at any moment, while a failure is settled as well
-        await _uncancelled(run.give_up, TryOn.Status.CANCELLED, "cancelled", "The client went away.")
+        await asyncio.shield(
+            _detach(_in_thread(run.give_up, TryOn.Status.CANCELLED, "cancelled", "The client went away."))
+        )
+        raise
+
+
+async def _outliving(run: _Run[T], work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` in a task that goes on without its client once the provider was asked."""
+    task = _detach(work, request_id=run.order.request_id)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not run.is_asked:
+            task.cancel()
         raise
 
 
@@ -101,34 +153,59 @@ class _Whole(ContentFile):  # type: ignore[type-arg]  # it cannot be subscripted
     DEFAULT_CHUNK_SIZE = sys.maxsize
 
 
-class _Run:
+class _GivenUp(Exception):
+    """Nobody waits for this run any more."""
+
+
+class _Run(Generic[T]):
     """One run in this process.
 
-    Its id is chosen before anything is written, and ``enter`` and ``give_up`` agree under a lock on who cleans
-    up, so that a request cancelled while its entering thread still works leaves no hold behind.
+    A thread that works on it cannot be stopped when its client goes away. Thread and clean-up agree under a lock
+    on who gives the credit back: the thread, if there is one, after its file; so that there is no moment, not even
+    for kill -9, at which a run has ended and a file of its remains.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, prepare: Callable[[], Order], present: Callable[[TryOn], T], replay: Callable[[TryOn], T]
+    ) -> None:
         self.id = uuid.uuid4()
         self.started = time.perf_counter()
+        self.is_asked = False
+        """Whether the provider has been asked, which may cost money."""
+        self._prepare, self._present, self._replay = prepare, present, replay
         self._lock = threading.Lock()
+        self._is_in_a_thread = True
+        self._given_up: _End | None = None
         self._tryon: TryOn | None = None
         self._file = ""
-        self._given_up: tuple[TryOn.Status, str, str] | None = None
 
     @property
     def is_admitted(self) -> bool:
         return self._tryon is not None
 
-    def enter(self, prepare: Callable[[], Order]) -> None:
-        self.order = order = prepare()
-        self.provider = _choose(order.provider)
-        tryon = admit(self.id, order, self.provider)
-        with self._lock:
-            self._tryon = tryon
-            given_up = self._given_up
-        if given_up:
-            self._fail(*given_up)
+    def enter(self) -> None:
+        """Admit the run; or set ``answer``, where the order's key has its picture already."""
+        try:
+            self.order = order = self._prepare()
+            self.provider = _choose(order.provider)
+            earlier = find_earlier(order)
+            if earlier is None:
+                try:
+                    self._tryon = admit(self.id, order, self.provider)
+                except IntegrityError:
+                    earlier = find_earlier(order)  # another process was a moment faster with the same key
+                    if earlier is None:
+                        raise
+            if earlier is not None:
+                self.answer = self._replay(earlier)
+            elif self._tryon is not None:
+                heartbeat.keep_alive(self.id)
+        finally:
+            self._leave_the_thread()
+
+    async def work(self) -> T:
+        result = await self.generate()
+        return await _in_thread(self.leave, result)
 
     async def generate(self) -> TryOnResult:
         deadline = asyncio.get_running_loop().time() + conf.DEADLINE
@@ -147,48 +224,88 @@ class _Run:
             category=self.order.category,
             end_user=_pseudonym(self.order.user),
             request_id=self.order.request_id,
+            note_job=self._note_job,
         )
+        self.is_asked = True
         try:
             left = deadline - asyncio.get_running_loop().time()
             return await self.provider.try_on(request, timeout=left)
         except ProviderError as error:
             raise GenerationFailed(error) from error
 
-    def leave(self, result: TryOnResult, present: Callable[[TryOn], T]) -> T:
+    async def _note_job(self, job: str) -> None:
+        assert self._tryon is not None  # noqa: S101 - the provider was asked
+        if not await _in_thread(self._tryon.note_job, _storable(job)):
+            raise DeadlineExceeded("The try-on was given up before it was done. Nothing was charged.")
+
+    def leave(self, result: TryOnResult) -> T:
+        """Store the picture and charge for it."""
+        with self._lock:
+            if self._given_up:
+                raise _GivenUp
+            self._is_in_a_thread = True
+        try:
+            answer = self._store(result)
+        except BaseException:
+            self._leave_the_thread()
+            raise
+        heartbeat.let_go(self.id)
+        return answer
+
+    def _store(self, result: TryOnResult) -> T:
         tryon = self._tryon
         assert tryon is not None  # noqa: S101 - enter() succeeded
-        info = _inspect(result, self.provider)
-        self._file = f"{tryon.file_stem}.{images.EXTENSIONS[info.content_type]}"
+        info = inspect(result, self.provider)
+        self._file = file_name(tryon, info)
         try:
-            self._file = TryOn.image.field.storage.save(self._file, _Whole(result.data))
-            found = _describe(result, info, image=self._file, latency_ms=self._latency_ms())
+            self._file = store(tryon, result, info)
+            found = describe(result, info, image=self._file, latency_ms=self._latency_ms())
             tryon.assign(**found)
-            answer = present(tryon)  # before the charge: an answer that cannot be given is not paid for
-            succeed(tryon, **found)
+            answer = self._present(tryon)  # before the charge: an answer that cannot be given is not paid for
+            if self._given_up:
+                raise _GivenUp
+            if not succeed(tryon, **found) and not tryon.is_stored():
+                raise DeadlineExceeded("The try-on was given up before it was done. Nothing was charged.")
+        except OutcomeUnknown as unknown:
+            if not _was_charged(tryon, unknown):
+                self._discard()
+                raise (unknown.__cause__ or unknown) from None
         except BaseException:
-            # Here, because _fail() may run while this thread still writes, for a client that went away.
-            if not tryon.is_stored():
-                _delete(self._file)
+            self._discard()
             raise
         return answer
 
+    def _discard(self) -> None:
+        """Delete the file before the run is ended. Where that fails, the run remembers it for recovery."""
+        if delete(self._file):
+            self._file = ""
+
+    def _leave_the_thread(self) -> None:
+        """Let go of the run; or end it, if its client went away in the meantime."""
+        with self._lock:
+            self._is_in_a_thread = False
+            given_up = self._given_up
+        if given_up and self.is_admitted:
+            self._fail(*given_up)
+
     def give_up(self, status: TryOn.Status, code: str, detail: str) -> None:
-        """Settle the run without a picture; when it is still being admitted, leave that to ``enter``."""
+        """End the run without a picture; when a thread works on it, leave that to the thread."""
         with self._lock:
             self._given_up = (status, code, detail)
-            admitted = self._tryon is not None
-        if admitted:
+            if self._is_in_a_thread:
+                return
+        if self.is_admitted:
             self._fail(status, code, detail)
 
     def _fail(self, status: TryOn.Status, code: str, detail: str) -> None:
         assert self._tryon is not None  # noqa: S101 - callers looked
         try:
-            ended = fail(self._tryon, status, code, detail, latency_ms=self._latency_ms())
-            if ended and self._file:
-                _delete(self._file)  # for a leave() that could not ask whether it was stored
+            fail(self._tryon, status, code, detail, latency_ms=self._latency_ms(), has_leftovers=bool(self._file))
         except Exception:
-            # The error that brought us here matters more to the caller; the lease brings recover() here.
+            # The error that brought us here matters more to the caller; the lease brings recovery here.
             logger.exception("Could not settle try-on %s; recover_tryons will.", self.id)
+        finally:
+            heartbeat.let_go(self.id)
 
     def _latency_ms(self) -> int:
         return round((time.perf_counter() - self.started) * 1000)
@@ -197,9 +314,34 @@ class _Run:
 # The moments that touch the database. Each is one short transaction.
 
 
+def find_earlier(order: Order) -> TryOn | None:
+    """The run that answers the order, if its Idempotency-Key has a picture; None if one may be made.
+
+    Raise ``KeyInUse`` while it is being made, and ``KeyReused`` if it is of something else.
+    """
+    if order.user is None or not order.idempotency_key:
+        return None
+    under_this_key = TryOn.objects.using(database()).with_key(order.user, order.idempotency_key)
+    earlier = under_this_key.first()
+    if earlier is None:
+        return None
+    forgotten = timezone.now() - timedelta(seconds=conf.IDEMPOTENCY_TTL)
+    if earlier.created_at < forgotten and earlier.finished_at:
+        under_this_key.forget_keys(forgotten)
+        return None
+    if earlier.fingerprint != order.fingerprint():
+        raise KeyReused
+    if earlier.status in TryOn.UNFINISHED:
+        raise KeyInUse
+    return earlier if earlier.status == TryOn.Status.SUCCEEDED else None
+
+
 def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
-    """Create the run and hold its price, or raise ``InsufficientCredits`` and leave no trace."""
-    price = conf.PRICE if order.user is not None else 0
+    """Create the run and hold its price, or raise ``InsufficientCredits`` and leave no trace.
+
+    Raise ``IntegrityError`` if another run has the order's Idempotency-Key.
+    """
+    price = price_of(provider) if order.user is not None else 0
     now = timezone.now()
     tryon = TryOn(
         id=run_id,
@@ -211,32 +353,56 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
         credits=price,
         provider=provider.alias[:50],
         model=provider.model[:100],
+        idempotency_key=order.idempotency_key,
+        fingerprint=order.fingerprint() if order.idempotency_key else "",
         created_at=now,
-        lease_until=now + timedelta(seconds=conf.LEASE),
+        lease_until=expiry(),
     )
     tryon.file_stem = file_stem(tryon)
     with transaction.atomic(using=database()):
+        # The run first: of two requests with one key the second fails here, and not for want of a credit.
+        tryon.save(force_insert=True)
         if order.user is not None:
             get_credits().hold(run_id, order.user, price)
-        tryon.save(force_insert=True)
         _announce_on_commit(try_on_started, tryon)
     return tryon
 
 
-def succeed(tryon: TryOn, **found: Any) -> None:
-    """Charge for the stored picture, and write what was ``found`` about it; or raise and charge nothing."""
-    with transaction.atomic(using=database()):
-        if not tryon.finish(TryOn.Status.SUCCEEDED, **found):
-            raise DeadlineExceeded("The try-on was given up before it was done. Nothing was charged.")
-        if tryon.user is not None:
-            get_credits().capture(tryon.pk, tryon.user, tryon.credits)
-        _announce_on_commit(try_on_succeeded, tryon)
+def succeed(tryon: TryOn, **found: Any) -> bool:
+    """Charge for the stored picture, and write what was ``found`` about it; whether the run had not ended yet.
+
+    Raise ``OutcomeUnknown`` if the database did not say whether it committed; for any other error nothing is charged.
+    """
+    is_committing = False
+    try:
+        with transaction.atomic(using=database()):
+            ended = tryon.finish(TryOn.Status.SUCCEEDED, **found)
+            if ended:
+                if tryon.user is not None or tryon.credits:
+                    get_credits().capture(tryon.pk, tryon.user, tryon.credits)
+                _announce_on_commit(try_on_succeeded, tryon)
+            is_committing = True
+    except BaseException as error:
+        if is_committing:
+            raise OutcomeUnknown from error
+        raise
+    return ended
 
 
-def fail(tryon: TryOn, status: TryOn.Status, code: str, detail: str, *, latency_ms: int | None = None) -> bool:
+def fail(
+    tryon: TryOn,
+    status: TryOn.Status,
+    code: str,
+    detail: str,
+    *,
+    latency_ms: int | None = None,
+    has_leftovers: bool = False,
+) -> bool:
     """End the run without a picture and give its hold back; whether this call ended it."""
     with transaction.atomic(using=database()):
-        ended = tryon.finish(status, error_code=code, error_detail=detail, latency_ms=latency_ms)
+        ended = tryon.finish(
+            status, error_code=code, error_detail=detail, latency_ms=latency_ms, has_leftovers=has_leftovers
+        )
         if ended:
             if tryon.user is not None or tryon.credits:  # a hold of 0, where pictures are free, has an end too
                 get_credits().release(tryon.pk, tryon.user, tryon.credits)
@@ -244,32 +410,28 @@ def fail(tryon: TryOn, status: TryOn.Status, code: str, detail: str, *, latency_
     return ended
 
 
-def recover(now: datetime | None = None) -> list[TryOn]:
-    """End the runs whose process died: no picture, no charge, no file. Safe beside living processes."""
-    recovered = []
-    for tryon in TryOn.objects.dead(now or timezone.now()).select_related("user").order_by("created_at"):
-        try:
-            ended = fail(tryon, TryOn.Status.FAILED, "abandoned", "The process that worked on it ended.")
-        except Exception:
-            logger.exception("Could not recover try-on %s; the others are not kept waiting.", tryon.pk)
-            continue
-        if ended:
-            recovered.append(tryon)
-            _delete_leftovers(tryon)
-    return recovered
+def _was_charged(tryon: TryOn, unknown: OutcomeUnknown) -> bool:
+    """Whether the commit that broke off was made after all. Raise ``unknown`` if the database cannot be asked."""
+    try:
+        return tryon.is_stored()
+    except DatabaseError:
+        raise unknown from unknown.__cause__
 
 
-def _delete_leftovers(tryon: TryOn) -> None:
-    """Delete what a dead process may have stored before it could charge for it."""
-    for extension in images.EXTENSIONS.values():
-        _delete(f"{tryon.file_stem}.{extension}")
+def store(tryon: TryOn, result: TryOnResult, info: images.ImageInfo) -> str:
+    """Write the picture as it came; its name in the storage."""
+    name: str = TryOn.image.field.storage.save(file_name(tryon, info), _Whole(result.data))
+    return name
 
 
-def _delete(name: str) -> None:
+def delete(name: str) -> bool:
+    """Delete a file that is nobody's picture; whether it is gone."""
     try:
         TryOn.image.field.storage.delete(name)
     except Exception:
-        logger.exception("Could not delete %s, which belongs to no run.", name)
+        logger.exception("Could not delete %s, which belongs to no run; recover_tryons will.", name)
+        return False
+    return True
 
 
 def _announce_on_commit(signal: Signal, tryon: TryOn) -> None:
@@ -279,10 +441,13 @@ def _announce_on_commit(signal: Signal, tryon: TryOn) -> None:
     transaction.on_commit(announcement, using=database(), robust=True)
 
 
-def announce(signal: Signal, tryon: TryOn) -> None:
-    """Tell the world. Receivers' errors are logged by Django, with the receiver's name."""
+def announce(signal: Signal, tryon: TryOn, *, repeated: bool = False) -> None:
+    """Tell the world, and write down that an end was told. Receivers' errors are logged by Django, with their names.
+
+    Where it was the usage record that failed, nothing is written down, so that recovery tells it again.
+    """
     succeeded = tryon.status == TryOn.Status.SUCCEEDED
-    signal.send_robust(
+    told = signal.send_robust(
         sender=TryOn,
         tryon_id=tryon.pk,
         user_id=tryon.user_id,
@@ -299,7 +464,11 @@ def announce(signal: Signal, tryon: TryOn) -> None:
         error_code=tryon.error_code,
         error=tryon.error_detail,
         cost_usd=tryon.cost_usd,
+        repeated=repeated,
     )
+    is_recorded = not any(receiver is record_usage and isinstance(error, Exception) for receiver, error in told)
+    if tryon.finished_at and is_recorded:
+        heartbeat.tell(tryon.pk)
 
 
 def _image_url(tryon: TryOn) -> str:
@@ -342,6 +511,10 @@ def file_stem(tryon: TryOn) -> str:
     return f"{user}_{catalog}_{int(tryon.created_at.timestamp())}_{tryon.pk.hex}"
 
 
+def file_name(tryon: TryOn, info: images.ImageInfo) -> str:
+    return f"{tryon.file_stem}.{images.EXTENSIONS[info.content_type]}"
+
+
 def _pseudonym(user: User | None) -> str:
     """A stable id of the user that tells a vendor nothing else."""
     return salted_hmac("tryon.end_user", str(user.pk)).hexdigest()[:32] if user is not None else ""
@@ -376,7 +549,7 @@ def _decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="tryon-decode")
 
 
-def _describe(result: TryOnResult, info: images.ImageInfo, *, image: str, latency_ms: int) -> dict[str, Any]:
+def describe(result: TryOnResult, info: images.ImageInfo, *, image: str, latency_ms: int) -> dict[str, Any]:
     """The fields of a run that its picture fills; of what a provider says, only what any database takes."""
     cost = result.cost_usd
     return {
@@ -393,7 +566,8 @@ def _describe(result: TryOnResult, info: images.ImageInfo, *, image: str, latenc
     }
 
 
-def _inspect(result: TryOnResult, provider: AIProvider) -> images.ImageInfo:
+def inspect(result: TryOnResult, provider: AIProvider) -> images.ImageInfo:
+    """Look at what the provider sent; raise ``GenerationFailed`` if it is no picture."""
     try:
         return images.inspect(result.data)
     except (NotAnImage, ImageTooLarge) as error:
@@ -430,20 +604,22 @@ async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     return await sync_to_async(hop)()
 
 
-_detached: set[asyncio.Task[None]] = set()
+_detached: set[asyncio.Task[Any]] = set()
+"""Tasks of this process that no request waits for; the event loop itself holds them only weakly."""
 
 
-async def _uncancelled(function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Call ``function`` in a thread, in a task that a cancelled request cannot take along.
+def _detach(work: Coroutine[Any, Any, T], *, request_id: str = "") -> asyncio.Task[T]:
+    """A task that a cancelled request cannot take along.
 
-    The task has a context and a thread of its own: those of the request may end before it does.
+    It has a context and a thread of its own: those of the request may end before it does.
     """
 
-    async def work() -> None:
+    async def in_a_thread_of_its_own() -> T:
+        request_ids.current.set(request_id)
         async with ThreadSensitiveContext():
-            await _in_thread(function, *args, **kwargs)
+            return await work
 
-    task = asyncio.create_task(work(), context=contextvars.Context())
+    task = asyncio.create_task(in_a_thread_of_its_own(), context=contextvars.Context())
     _detached.add(task)
     task.add_done_callback(_detached.discard)
-    await asyncio.shield(task)
+    return task

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -21,7 +22,7 @@ from django.core.exceptions import (
 )
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
-from django.db import connections, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import reverse
 from django.utils.module_loading import import_string
@@ -45,13 +46,13 @@ from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import APIView
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from . import health, pipeline, request_id
+from . import health, pipeline, recovery, request_id
 from .authentication import is_foreign
 from .conf import conf
 from .dispatch import close_providers
-from .exceptions import STATUS, BodyTooLarge, TryOnError
+from .exceptions import STATUS, BodyTooLarge, DatabaseUnavailable, TryOnError
 from .models import TryOn
-from .openapi import extend_schema, request_examples
+from .openapi import extend_schema, request_examples, request_header
 from .serializers import CreateImageSerializer, ErrorSerializer, ResultSerializer
 from .throttling import TryOnThrottle, limit_headers
 
@@ -64,6 +65,9 @@ RETRY_AFTER: Final = 5
 """Seconds a client is asked to wait when nobody knows better."""
 LONGEST_RETRY_AFTER: Final = 3600
 """Seconds, whatever a vendor says."""
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+ACCEPTABLE_KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 
 logger = logging.getLogger("tryon.views")
 
@@ -109,6 +113,7 @@ class CreateImageView(APIView):
         self.args, self.kwargs = args, kwargs
         self.request = self.initialize_request(request, *args, **kwargs)
         self.headers = self.default_response_headers
+        recovery.now_and_then()
         try:
             return await self.post(self.request)
         except Exception as error:  # noqa: BLE001 - exception_handler() knows what each of them means
@@ -124,6 +129,10 @@ class CreateImageView(APIView):
         description="Give a photo of a person and a catalogue photo of a garment; get the person wearing it. "
         "One picture costs one price in credits; whatever fails costs nothing.",
         request=CreateImageSerializer,
+        parameters=request_header(
+            IDEMPOTENCY_KEY,
+            "Your own name for this picture, at most 255 characters: sent again, it is answered again.",
+        ),
         examples=request_examples(
             catalog_id="dress-7",
             user_image_url="http://localhost:8001/samples/person.jpg",
@@ -132,7 +141,7 @@ class CreateImageView(APIView):
         responses={200: ResultSerializer, **dict.fromkeys(sorted(set(STATUS.values())), ErrorSerializer)},
     )
     async def post(self, request: Request) -> HttpResponse:
-        return await pipeline.execute(self.enter, self.leave)
+        return await pipeline.execute(self.enter, self.leave, replay=self.replay)
 
     def enter(self) -> pipeline.Order:
         """Everything that happens before the run exists, in the entering hop."""
@@ -150,6 +159,7 @@ class CreateImageView(APIView):
             catalog_id=data["catalog_id"],
             category=data["category"],
             request_id=request_id.assign(request._request),
+            idempotency_key=idempotency_key(request),
         )
 
     def perform_authentication(self, request: Request) -> None:
@@ -186,6 +196,11 @@ class CreateImageView(APIView):
         # Django would change threads once more to render what can render itself.
         length = {"Content-Length": str(len(response.content))}
         return HttpResponse(response.content, status=response.status_code, headers={**response.headers, **length})
+
+    def replay(self, tryon: TryOn) -> HttpResponse:
+        """The same answer once more, for the same Idempotency-Key."""
+        self.headers["Idempotent-Replayed"] = "true"
+        return self.leave(tryon)
 
     def respond_to(self, error: Exception) -> Response:
         return self.finish(self.handle_exception(error))
@@ -232,6 +247,15 @@ class CreateImageView(APIView):
         return response
 
 
+def idempotency_key(request: Request) -> str:
+    """The header, if there is one. Raise ``ValidationError``."""
+    key: str = request.headers.get(IDEMPOTENCY_KEY, "").strip()
+    if key and not ACCEPTABLE_KEY.fullmatch(key):
+        sentence = f"It has {len(key)} characters, or odd ones. Send 1 to 255 of printable ASCII, for instance a UUID."
+        raise ValidationError({IDEMPOTENCY_KEY: sentence})
+    return key
+
+
 def check_host(request: HttpRequest) -> None:
     """Look at the Host header now: the picture's address is made of it, when the provider has been paid."""
     try:
@@ -273,6 +297,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _try_on_error(error)
     if isinstance(error, APIException | Http404 | PermissionDenied):
         return _api_exception(error, context)
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.error("The database cannot be used.", exc_info=error)
+        return _try_on_error(DatabaseUnavailable())
     return _unexpected(error, context)
 
 
@@ -281,7 +308,7 @@ def _try_on_error(error: TryOnError) -> Response:
     if error.field:
         body["errors"] = {error.field: [str(error)]}
     headers = {}
-    if error.status == 503:
+    if error.status in (409, 503):
         wait = getattr(error, "retry_after", None) or RETRY_AFTER
         headers["Retry-After"] = str(round(min(max(1, wait), LONGEST_RETRY_AFTER)))
     return Response(body, status=error.status, headers=headers)
@@ -365,6 +392,7 @@ async def liveness(request: HttpRequest) -> JsonResponse:
 
 async def readiness(request: HttpRequest) -> JsonResponse:
     """Whether a try-on could work now: database, cache, storage, provider. Never a billed call."""
+    recovery.now_and_then()  # a server that is only probed looks, too
     started = time.perf_counter()
     report = await sync_to_async(health.report)()
     ready = all(check["ok"] for check in report.values())

@@ -16,6 +16,8 @@ from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker, Settings
 
+from tryon.heartbeat import Heartbeat, heartbeat
+
 from . import services
 from .shop import fake, media, photos, shop, stopped_clock, tryon
 
@@ -31,6 +33,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database", engines, indirect=True, scope="session")
     elif test.get_closest_marker("django_db"):
         raise pytest.UsageError(f"{test.nodeid} has no database. Add pytest.mark.usefixtures('database').")
+
+
+@pytest.fixture(autouse=True)
+def no_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heart beats when a test says so, and not in a thread that another test would meet."""
+    monkeypatch.setattr(Heartbeat, "_start", lambda self: None)
+    monkeypatch.setattr(heartbeat, "_alive", set())
+    monkeypatch.setattr(heartbeat, "_told", set())
 
 
 @pytest.fixture(scope="session")

@@ -123,11 +123,6 @@ def test_e004_an_authentication_class_that_cannot_be_used(tryon: Callable[..., N
     assert ids(checks.check_settings(None)) == ["tryon.E004"]
 
 
-def test_e005_a_lease_shorter_than_the_deadline(tryon: Callable[..., None]) -> None:
-    tryon(DEADLINE=100, LEASE=100)
-    assert ids(checks.check_settings(None)) == ["tryon.E005"]
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 from django.core.files.storage import FileSystemStorage
 from django.db import DatabaseError
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from providers.fake import FakeProvider
 from tryon import pipeline
+from tryon.conf import conf
 from tryon.credits import LedgerCredits
 from tryon.dispatch import choose_provider
-from tryon.exceptions import GenerationFailed, ImageUnreachable, InsufficientCredits
+from tryon.exceptions import GenerationFailed, ImageUnreachable, InsufficientCredits, OutcomeUnknown
 from tryon.models import TryOn
 from tryon.pipeline import Order
+from tryon.recovery import Recovered, recover
 
 from .shop import Shop, jpeg
 
@@ -137,28 +140,41 @@ def test_cancelled_during_the_entering_hop_leaves_no_hold(
     _assert_nothing_happened(shop, media)
 
 
-def test_cancelled_during_the_leaving_hop_is_either_charged_with_a_picture_or_neither(
-    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Here the clean-up wins the race: the leaving thread finds the run cancelled and takes its file away."""
-    saved, gone = threading.Event(), threading.Event()
-    succeed, give_up = pipeline.succeed, pipeline._Run.give_up
+def _cancelled_at(moment: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancel a run as its leaving thread is about to call the pipeline's function ``moment``, which then goes on."""
+    reached, gone = threading.Event(), threading.Event()
+    function, give_up = getattr(pipeline, moment), pipeline._Run.give_up
 
-    def wait(*args: Any, **kwargs: Any) -> None:
-        saved.set()
+    def wait(*args: Any, **kwargs: Any) -> Any:
+        reached.set()
         assert gone.wait(10)
-        succeed(*args, **kwargs)
+        return function(*args, **kwargs)
 
     def tell(self: Any, *args: Any) -> None:
         give_up(self, *args)
         gone.set()
 
-    monkeypatch.setattr(pipeline, "succeed", wait)
+    monkeypatch.setattr(pipeline, moment, wait)
     monkeypatch.setattr(pipeline._Run, "give_up", tell)
     left = _watch_leaving(monkeypatch)
-    asyncio.run(_cancelled_while(lambda: order(shop), saved))
+    asyncio.run(_cancelled_while(lambda: order(shop), reached))
     assert left.wait(10)
+
+
+def test_cancelled_before_the_charge_costs_nothing_and_leaves_no_file(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cancelled_at("describe", shop, monkeypatch)
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
     _assert_nothing_happened(shop, media)
+
+
+def test_cancelled_during_the_charge_is_charged_with_its_picture(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cancelled_at("succeed", shop, monkeypatch)
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("capture", 0)]
+    assert [path.name for path in media.iterdir()] == [TryOn.objects.get(status="succeeded").image.name]
 
 
 def _watch_leaving(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
@@ -233,21 +249,74 @@ def test_a_charge_that_fails_takes_the_file_away_again(
     assert list(media.iterdir()) == []
 
 
-def test_a_picture_that_was_charged_stays_whatever_fails_after_the_commit(
-    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def broken_commit() -> Iterator[Callable[[bool], None]]:
+    """Let the connection break at the commit of the charge, after it or before."""
+    patch = pytest.MonkeyPatch()
+
+    def break_it(after: bool) -> None:
+        finish, commit = TryOn.finish, BaseDatabaseWrapper.commit
+        charging = threading.local()
+
+        def tell(self: TryOn, *args: Any, **kwargs: Any) -> bool:
+            charging.now = True
+            return finish(self, *args, **kwargs)
+
+        def fail(self: BaseDatabaseWrapper) -> None:
+            charges = vars(charging).pop("now", False)
+            if after or not charges:
+                commit(self)
+            if charges:
+                patch.undo()
+                raise DatabaseError("the connection broke at the commit")
+
+        patch.setattr(TryOn, "finish", tell)
+        patch.setattr(BaseDatabaseWrapper, "commit", fail)
+
+    yield break_it
+    patch.undo()
+
+
+def test_a_commit_whose_answer_is_lost_is_looked_up(
+    shop: Shop, media: Path, broken_commit: Callable[[bool], None]
 ) -> None:
-    succeed = pipeline.succeed
-
-    def lose_the_answer(*args: Any, **kwargs: Any) -> None:
-        succeed(*args, **kwargs)
-        raise DatabaseError("the connection broke as the commit came back")
-
-    monkeypatch.setattr(pipeline, "succeed", lose_the_answer)
-    with pytest.raises(DatabaseError):
-        run(lambda: order(shop))
+    broken_commit(True)
+    assert run(lambda: order(shop)).status == "succeeded"
     tryon = TryOn.objects.get()
     assert (tryon.status, shop.balance()) == ("succeeded", 2)
     assert [path.name for path in media.iterdir()] == [tryon.image.name]
+    assert tryon.announced_at is None
+    [announced] = recover(timezone.now() + timedelta(seconds=conf.LEASE + 1)).announced
+    assert announced == tryon
+
+
+def test_a_commit_that_was_not_made_costs_nothing(
+    shop: Shop, media: Path, broken_commit: Callable[[bool], None]
+) -> None:
+    broken_commit(False)
+    with pytest.raises(DatabaseError, match="the connection broke"):
+        run(lambda: order(shop))
+    _assert_nothing_charged(shop, media)
+
+
+def test_a_commit_that_cannot_be_looked_up_keeps_the_file_for_recovery(
+    shop: Shop, media: Path, broken_commit: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process cannot know what the database knows. Recovery can, whichever it is."""
+
+    def away(*args: Any, **kwargs: Any) -> None:
+        raise DatabaseError("still away")
+
+    broken_commit(False)
+    with monkeypatch.context() as patch:
+        patch.setattr(TryOn, "is_stored", away)
+        patch.setattr(pipeline, "fail", away)
+        with pytest.raises(OutcomeUnknown):
+            run(lambda: order(shop))
+    [file] = media.iterdir()
+    [captured] = recover(timezone.now() + timedelta(seconds=conf.LEASE + 1)).captured
+    captured.refresh_from_db()
+    assert (captured.status, captured.image.name, shop.balance()) == ("succeeded", file.name, 2)
 
 
 def test_a_database_that_blips_as_the_picture_is_stored_leaves_no_file(
@@ -332,8 +401,8 @@ def test_recover_ends_dead_runs_once_and_takes_their_files_away(shop: Shop, medi
     alive = pipeline.admit(TryOn().pk, order(shop), choose_provider())
     assert shop.balance() == 1
 
-    assert [tryon.pk for tryon in pipeline.recover()] == [dead.pk]
-    assert pipeline.recover() == []
+    assert [tryon.pk for tryon in recover().released] == [dead.pk]
+    assert recover() == Recovered()
 
     assert shop.balance() == 2
     dead.refresh_from_db()
@@ -354,9 +423,11 @@ def test_recover_goes_on_after_a_run_it_cannot_end(
         return release(self, key, *args)
 
     monkeypatch.setattr(LedgerCredits, "release", refuse_the_first)
-    assert [tryon.pk for tryon in pipeline.recover()] == [second.pk]
+    assert [tryon.pk for tryon in recover().released] == [second.pk]
     monkeypatch.undo()
-    assert [tryon.pk for tryon in pipeline.recover()] == [first.pk]
+    assert recover() == Recovered(), "whoever took it over has a lease of its own"
+    later = timezone.now() + timedelta(seconds=conf.LEASE + 1)
+    assert [tryon.pk for tryon in recover(later).released] == [first.pk]
     assert shop.balance() == 3
 
 
@@ -397,5 +468,5 @@ def test_recover_keeps_the_ledger_of_a_user_who_is_gone(shop: Shop) -> None:
 
     _dead_run(shop)
     shop.user.delete()
-    assert len(pipeline.recover()) == 1
+    assert len(recover().released) == 1
     assert CreditAccount.objects.get().balance == 3

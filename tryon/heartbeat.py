@@ -1,0 +1,101 @@
+"""What a process writes about its runs now and then, for all of them at once: that it lives, and whom it told.
+
+A run carries a lease, which its process renews; when it has run out, the process is dead and the run is
+recovery's. Writing for many runs at a time keeps both off the path of the single run.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db import connections
+from django.utils import timezone
+
+from .conf import conf
+from .models import TryOn
+
+logger = logging.getLogger("tryon.heartbeat")
+
+BEATS: Final = 3
+"""Beats in the time of one lease: a database that is away for a moment costs no run."""
+
+
+def expiry() -> datetime:
+    """When a lease that is taken now runs out."""
+    return timezone.now() + timedelta(seconds=conf.LEASE)
+
+
+class Heartbeat:
+    """The runs of this process, written about by one thread that lives as long as there is something to write.
+
+    A thread and not a task of the event loop: it works under WSGI, and while something blocks the loop.
+    """
+
+    def __init__(self) -> None:
+        self._alive: set[UUID] = set()
+        self._told: set[UUID] = set()
+        self._lock = threading.Lock()
+        self._is_beating = False
+
+    def keep_alive(self, run: UUID) -> None:
+        """Renew the lease of ``run`` from now on."""
+        with self._lock:
+            self._alive.add(run)
+            self._start()
+
+    def let_go(self, run: UUID) -> None:
+        """Leave the lease of ``run`` alone."""
+        with self._lock:
+            self._alive.discard(run)
+
+    def tell(self, run: UUID) -> None:
+        """Write down, with the next beat, that the end of ``run`` was announced."""
+        with self._lock:
+            self._told.add(run)
+            self._start()
+
+    def beat(self) -> None:
+        """Write what there is to write, in two queries at most. What cannot be written waits for the next beat."""
+        with self._lock:
+            alive, told = list(self._alive), list(self._told)
+        try:
+            if alive:
+                TryOn.objects.unfinished().filter(pk__in=alive).update(lease_until=expiry())
+            if told:
+                TryOn.objects.filter(pk__in=told).update(announced_at=timezone.now())
+        except Exception:
+            logger.exception("Could not renew %d lease(s) and note %d announcement(s).", len(alive), len(told))
+            return
+        with self._lock:
+            self._told.difference_update(told)
+
+    def _start(self) -> None:
+        if not self._is_beating:
+            self._is_beating = True
+            threading.Thread(target=self._beat_on, name="tryon-heartbeat", daemon=True).start()
+
+    def _beat_on(self) -> None:
+        while True:
+            # Longer than most runs take: few cost a renewal.
+            time.sleep(conf.LEASE / BEATS)
+            with self._lock:
+                self._is_beating = bool(self._alive or self._told)
+                if not self._is_beating:
+                    return
+            try:
+                self.beat()
+            finally:
+                connections.close_all()
+
+
+heartbeat = Heartbeat()
+"""This process's."""
+
+# Without this the ends of the last moments would be announced again.
+atexit.register(heartbeat.beat)

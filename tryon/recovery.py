@@ -1,0 +1,208 @@
+"""What dead processes left behind: runs without an end, ends without an announcement, files without a picture.
+
+Safe at any time, beside living servers and beside itself: each move is a conditional update, and a run that a
+living process ends first is left as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import Storage
+from django.db import connections
+from django.utils import timezone
+
+from providers.base import AIProvider, TryOnResult
+from providers.errors import ProviderError, ProviderUnavailable
+
+from . import images, pipeline
+from .conf import conf
+from .dispatch import choose_provider, close_providers
+from .exceptions import GenerationFailed, TryOnError
+from .heartbeat import expiry
+from .models import TryOn, TryOnQuerySet, database
+from .signals import try_on_failed, try_on_succeeded
+
+logger = logging.getLogger("tryon.recovery")
+
+LOOK_UP_TIMEOUT: Final = 15.0
+"""Seconds a vendor gets to hand over the picture of a job."""
+LOOK_UP_FOR: Final = timedelta(hours=1)
+"""For how long a vendor that does not answer is asked again. Then the credit goes back."""
+AT_ONCE: Final = 1000
+"""Runs of each kind that one look takes on."""
+
+
+@dataclass
+class Recovered:
+    """What one look found and mended."""
+
+    captured: list[TryOn] = field(default_factory=list)
+    """Runs whose picture was stored; charged."""
+    released: list[TryOn] = field(default_factory=list)
+    """Runs without a picture; their credit went back."""
+    announced: list[TryOn] = field(default_factory=list)
+    """Runs whose end had not been announced."""
+
+
+def recover(now: datetime | None = None) -> Recovered:
+    """Look once. What cannot be mended now is logged, keeps nothing else waiting, and is tried again the next time."""
+    now = now or timezone.now()
+    recovered = Recovered()
+    # Announcements first: ends of this very look are announced as they are made.
+    for tryon in _each(TryOn.objects.unannounced(now - timedelta(seconds=conf.LEASE))):
+        with _going_on(tryon):
+            signal = try_on_succeeded if tryon.status == TryOn.Status.SUCCEEDED else try_on_failed
+            pipeline.announce(signal, tryon, repeated=True)
+            recovered.announced.append(tryon)
+    for tryon in _each(TryOn.objects.dead(now)):
+        with _going_on(tryon):
+            _end(tryon, now, recovered)
+    for tryon in _each(TryOn.objects.with_leftovers()):
+        with _going_on(tryon):
+            _delete_leftovers(tryon, now)
+    return recovered
+
+
+def _end(tryon: TryOn, now: datetime, recovered: Recovered) -> None:
+    """End a dead run: with its picture if it was stored or can be had, else without."""
+    if not tryon.take_over(expiry()):
+        return
+    found = _stored(tryon, now)
+    if found is None and tryon.provider_job:
+        try:
+            found = _look_up(tryon, now)
+        except ProviderUnavailable as error:
+            if now < tryon.created_at + LOOK_UP_FOR:
+                logger.warning("Try-on %s waits for its job %s: %s", tryon.pk, tryon.provider_job, error)
+                return
+    if found is None:
+        detail = "The process that worked on it ended."
+        if pipeline.fail(tryon, TryOn.Status.FAILED, "abandoned", detail, has_leftovers=True):
+            recovered.released.append(tryon)
+    elif pipeline.succeed(tryon, **found):
+        recovered.captured.append(tryon)
+    elif not tryon.is_stored():
+        pipeline.delete(found["image"])
+
+
+def _stored(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
+    """What can be told of the picture that the dead process stored; None if there is none, or not the whole of it."""
+    for name in _names(tryon):
+        if not _storage().exists(name):
+            continue
+        with _storage().open(name) as file:
+            data = file.read()
+        try:
+            info = images.inspect(data)
+        except TryOnError:
+            continue  # it died as it wrote
+        return {
+            "image": name,
+            "content_type": info.content_type,
+            "width": info.width,
+            "height": info.height,
+            "latency_ms": _latency_ms(tryon, now),
+        }
+    return None
+
+
+def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
+    """Ask the vendor for the job's picture and store it; None if there is none to be had.
+
+    Raise ``ProviderUnavailable`` if the vendor cannot say yet.
+    """
+    try:
+        provider = choose_provider(tryon.provider)
+        result = async_to_sync(_resume)(provider, tryon.provider_job)
+        info = pipeline.inspect(result, provider)
+    except ProviderUnavailable:
+        raise
+    except (ProviderError, GenerationFailed, ImproperlyConfigured) as error:
+        logger.warning("Try-on %s has no picture at its provider: %s", tryon.pk, error)
+        return None
+    name = pipeline.store(tryon, result, info)
+    return pipeline.describe(result, info, image=name, latency_ms=_latency_ms(tryon, now))
+
+
+async def _resume(provider: AIProvider, job: str) -> TryOnResult:
+    try:
+        return await provider.look_up(job, timeout=LOOK_UP_TIMEOUT)
+    finally:
+        await close_providers()  # this event loop ends with the call
+
+
+def _latency_ms(tryon: TryOn, now: datetime) -> int:
+    return round((now - tryon.created_at) / timedelta(milliseconds=1))
+
+
+def _delete_leftovers(tryon: TryOn, now: datetime) -> None:
+    """Delete what may have been stored; and once more a lease later, for a process that was only very slow."""
+    gone = all(pipeline.delete(name) for name in _names(tryon))
+    if gone and tryon.finished_at and tryon.finished_at < now - timedelta(seconds=conf.LEASE):
+        TryOn.objects.filter(pk=tryon.pk).update(has_leftovers=False)
+
+
+def _names(tryon: TryOn) -> list[str]:
+    return [f"{tryon.file_stem}.{extension}" for extension in images.EXTENSIONS.values()]
+
+
+def _storage() -> Storage:
+    storage: Storage = TryOn.image.field.storage
+    return storage
+
+
+def _each(runs: TryOnQuerySet) -> list[TryOn]:
+    return list(runs.using(database()).select_related("user").order_by("created_at")[:AT_ONCE])
+
+
+@contextlib.contextmanager
+def _going_on(tryon: TryOn) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        logger.exception("Could not recover try-on %s; the others are not kept waiting.", tryon.pk)
+
+
+class _Schedule:
+    """When this process looks next."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def is_due(self) -> bool:
+        """Whether it is time to look; if so, the next time is set."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._next or not conf.RECOVER_EVERY:
+                return False
+            self._next = now + conf.RECOVER_EVERY
+            return True
+
+
+_schedule = _Schedule()
+
+
+def now_and_then() -> None:
+    """Look in a thread of its own, at first and then every ``RECOVER_EVERY`` seconds. Costs nothing in between."""
+    if _schedule.is_due():
+        threading.Thread(target=_look, name="tryon-recovery", daemon=True).start()
+
+
+def _look() -> None:
+    try:
+        recover()
+    except Exception:
+        logger.exception("Could not look for what dead processes left; the next look may.")
+    finally:
+        connections.close_all()
