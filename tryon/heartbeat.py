@@ -18,7 +18,7 @@ from django.db import connections
 from django.utils import timezone
 
 from .conf import conf
-from .models import TryOn
+from .models import TryOn, outlives_us
 
 logger = logging.getLogger("tryon.heartbeat")
 
@@ -69,14 +69,14 @@ class Heartbeat:
                 TryOn.objects.unfinished().filter(pk__in=alive).update(lease_until=expiry())
             if told:
                 TryOn.objects.filter(pk__in=told).update(announced_at=timezone.now())
-        except Exception:
-            logger.exception("Could not renew %d lease(s) and note %d announcement(s).", len(alive), len(told))
+        except Exception as error:  # noqa: BLE001 - of any database's or driver's own class
+            logger.warning("Could not renew %d lease(s), note %d announcement(s): %s", len(alive), len(told), error)
             return
         with self._lock:
             self._told.difference_update(told)
 
     def _start(self) -> None:
-        if not self._is_beating:
+        if not self._is_beating and outlives_us():
             self._is_beating = True
             threading.Thread(target=self._beat_on, name="tryon-heartbeat", daemon=True).start()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.files.storage import Storage, storages
-from django.db import models, router
+from django.db import connections, models, router
 from django.db.models import Case, Q, When
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 def database() -> str:
     """Alias of the database that holds runs and credits; their transactions are its own."""
     return router.db_for_write(TryOn)
+
+
+def outlives_us() -> bool:
+    """Whether that database is still there when this process has died; one in memory is not, nor has it other readers.
+
+    It is what test suites use, and a thread of ours would get in the way of their transactions.
+    """
+    connection: Any = connections[database()]
+    return connection.vendor != "sqlite" or not connection.is_in_memory_db()
 
 
 @deconstructible

@@ -29,7 +29,7 @@ from .conf import conf
 from .dispatch import choose_provider, close_providers
 from .exceptions import GenerationFailed, TryOnError
 from .heartbeat import expiry
-from .models import TryOn, TryOnQuerySet, database
+from .models import TryOn, TryOnQuerySet, database, outlives_us
 from .signals import try_on_failed, try_on_succeeded
 
 logger = logging.getLogger("tryon.recovery")
@@ -195,7 +195,7 @@ _schedule = _Schedule()
 
 def now_and_then() -> None:
     """Look in a thread of its own, at first and then every ``RECOVER_EVERY`` seconds. Costs nothing in between."""
-    if _schedule.is_due():
+    if _schedule.is_due() and outlives_us():
         threading.Thread(target=_look, name="tryon-recovery", daemon=True).start()
 
 
