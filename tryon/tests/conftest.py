@@ -16,7 +16,7 @@ from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker, Settings
 
-from tryon.heartbeat import Heartbeat, heartbeat
+from tryon.heartbeat import heartbeat
 
 from . import services
 from .shop import fake, media, photos, shop, stopped_clock, tryon
@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(autouse=True)
 def no_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """The heart beats when a test says so, and not in a thread that another test would meet."""
-    monkeypatch.setattr(Heartbeat, "_start", lambda self: None)
+    monkeypatch.setattr(heartbeat, "_start", lambda: None)
     monkeypatch.setattr(heartbeat, "_alive", set())
     monkeypatch.setattr(heartbeat, "_told", set())
 

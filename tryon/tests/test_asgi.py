@@ -6,8 +6,6 @@ import asyncio
 import functools
 import json
 import socket
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,13 +13,11 @@ from asgiref.sync import SyncToAsync
 from asgiref.testing import ApplicationCommunicator
 from django.core.asgi import get_asgi_application
 from django.db.backends.signals import connection_created
-from pytest_django import Settings
 
 from providers.fake import FakeProvider
 from tryon import pipeline
-from tryon.models import TryOn
 
-from .shop import URL, Shop, jpeg
+from .shop import URL, Shop
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
@@ -136,66 +132,3 @@ def test_a_body_in_chunks_has_the_same_limit(shop: Shop) -> None:
     status, answer = visit(body[:40], body[40:], headers={"transfer-encoding": "chunked"})
     assert (status, answer["code"]) == (413, "body_too_large")
     assert shop.ledger() == [("grant", 3)]
-
-
-def synchronous_middleware(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """As many hosts have: Django then runs the request's view for it from a thread."""
-    return lambda request: get_response(request)
-
-
-@pytest.mark.parametrize("middleware", [[], [f"{__name__}.synchronous_middleware"]], ids=["lean", "synchronous"])
-def test_a_client_that_leaves_gets_its_credit_back(
-    shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch, middleware: list[str]
-) -> None:
-    settings.MIDDLEWARE = [*middleware, *settings.MIDDLEWARE]
-    asked = asyncio.Event()
-
-    async def never(self: FakeProvider, request: Any) -> None:
-        asked.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(FakeProvider, "generate_image", never)
-
-    async def main() -> None:
-        client = Visit(json.dumps(shop.body).encode())
-        await client.send()
-        await asyncio.wait_for(asked.wait(), 30)
-        await client.leave()
-
-    asyncio.run(main())
-    assert TryOn.objects.get().status == "cancelled"
-    assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
-
-
-@pytest.mark.one_database
-def test_a_clean_up_is_not_stopped_by_a_second_cancellation(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    give_up, cleaning, go_on = pipeline._Run.give_up, threading.Event(), threading.Event()
-    asked = asyncio.Event()
-
-    def slow(self: Any, *args: Any) -> None:
-        cleaning.set()
-        assert go_on.wait(30)
-        give_up(self, *args)
-
-    async def never(self: FakeProvider, request: Any) -> None:
-        asked.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(pipeline._Run, "give_up", slow)
-    monkeypatch.setattr(FakeProvider, "generate_image", never)
-    order = pipeline.Order(user=shop.user, person=jpeg(), garment=jpeg())
-
-    async def main() -> None:
-        task = asyncio.create_task(pipeline.execute(lambda: order, lambda tryon: tryon))
-        await asyncio.wait_for(asked.wait(), 30)
-        task.cancel()
-        await asyncio.to_thread(cleaning.wait, 30)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        go_on.set()
-        while pipeline._detached:
-            await asyncio.sleep(0)
-
-    asyncio.run(main())
-    assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]

@@ -19,11 +19,10 @@ from providers.fake import FakeProvider
 from tryon import pipeline
 from tryon.conf import conf
 from tryon.credits import LedgerCredits
-from tryon.dispatch import choose_provider
 from tryon.exceptions import GenerationFailed, ImageUnreachable, InsufficientCredits, OutcomeUnknown
 from tryon.models import TryOn
 from tryon.pipeline import Order
-from tryon.recovery import Recovered, recover
+from tryon.recovery import recover
 
 from .shop import Shop, jpeg
 
@@ -385,52 +384,6 @@ def test_both_photos_are_fetched_at_once(shop: Shop, monkeypatch: pytest.MonkeyP
     assert run(lambda: order(shop, person="http://a/", garment="http://b/")).status == "succeeded"
 
 
-def _dead_run(shop: Shop) -> TryOn:
-    """What a process leaves behind that is killed while it waits for the provider."""
-    tryon = pipeline.admit(TryOn().pk, order(shop), choose_provider())
-    TryOn.objects.filter(pk=tryon.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
-    return tryon
-
-
-def test_recover_ends_dead_runs_once_and_takes_their_files_away(shop: Shop, media: Path) -> None:
-    dead = _dead_run(shop)
-    media.mkdir(parents=True)
-    (media / f"{dead.file_stem}.png").write_bytes(b"stored, never charged")
-    shop.user.username = "countess"  # files keep the name they were given
-    shop.user.save()
-    alive = pipeline.admit(TryOn().pk, order(shop), choose_provider())
-    assert shop.balance() == 1
-
-    assert [tryon.pk for tryon in recover().released] == [dead.pk]
-    assert recover() == Recovered()
-
-    assert shop.balance() == 2
-    dead.refresh_from_db()
-    alive.refresh_from_db()
-    assert (dead.status, dead.error_code, alive.status) == ("failed", "abandoned", "running")
-    assert list(media.iterdir()) == []
-
-
-def test_recover_goes_on_after_a_run_it_cannot_end(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    first, second = _dead_run(shop), _dead_run(shop)
-    release = LedgerCredits.release
-
-    def refuse_the_first(self: LedgerCredits, key: Any, *args: Any) -> bool:
-        if key == first.pk:
-            raise DatabaseError("not this one")
-        return release(self, key, *args)
-
-    monkeypatch.setattr(LedgerCredits, "release", refuse_the_first)
-    assert [tryon.pk for tryon in recover().released] == [second.pk]
-    monkeypatch.undo()
-    assert recover() == Recovered(), "whoever took it over has a lease of its own"
-    later = timezone.now() + timedelta(seconds=conf.LEASE + 1)
-    assert [tryon.pk for tryon in recover(later).released] == [first.pk]
-    assert shop.balance() == 3
-
-
 def test_a_run_that_cannot_be_written_holds_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise DatabaseError("no rows today")
@@ -461,12 +414,3 @@ def test_a_photo_that_fails_stops_the_other_ones_download(shop: Shop, monkeypatc
 
     monkeypatch.setattr(pipeline, "fetch", fetch)
     asyncio.run(main())
-
-
-def test_recover_keeps_the_ledger_of_a_user_who_is_gone(shop: Shop) -> None:
-    from tryon.models import CreditAccount
-
-    _dead_run(shop)
-    shop.user.delete()
-    assert len(recover().released) == 1
-    assert CreditAccount.objects.get().balance == 3
