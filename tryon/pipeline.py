@@ -68,6 +68,8 @@ MOST_COUNTED: Final = 10**15
 """Tokens or the like. Beyond it a vendor is wrong, and its number worth nothing."""
 MOST_DOLLARS: Final = 10**6
 
+GIVEN_UP: Final = "The try-on was given up before it was done. Nothing was charged."
+
 _End: TypeAlias = "tuple[TryOn.Status, str, str]"
 """Status, code and detail of a run without a picture."""
 
@@ -142,9 +144,17 @@ async def _outliving(run: _Run[T], work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        task.add_done_callback(_log_unexpected)
         if not run.is_asked:
             task.cancel()
         raise
+
+
+def _log_unexpected(task: asyncio.Task[Any]) -> None:
+    """Nobody waits for this task, so nobody else would tell of its error. The run itself has failed properly."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, TryOnError):
+        logger.error("Unexpected error in a run whose client had gone.", exc_info=error)
 
 
 class _Whole(ContentFile):  # type: ignore[type-arg]  # it cannot be subscripted at run time
@@ -164,6 +174,9 @@ class _Run(Generic[T]):
     on who gives the credit back: the thread, if there is one, after its file; so that there is no moment, not even
     for kill -9, at which a run has ended and a file of its remains.
     """
+
+    answer: T
+    """Of an earlier run, where the order's key has its picture already."""
 
     def __init__(
         self, prepare: Callable[[], Order], present: Callable[[TryOn], T], replay: Callable[[TryOn], T]
@@ -236,7 +249,7 @@ class _Run(Generic[T]):
     async def _note_job(self, job: str) -> None:
         assert self._tryon is not None  # noqa: S101 - the provider was asked
         if not await _in_thread(self._tryon.note_job, _storable(job)):
-            raise DeadlineExceeded("The try-on was given up before it was done. Nothing was charged.")
+            raise DeadlineExceeded(GIVEN_UP)
 
     def leave(self, result: TryOnResult) -> T:
         """Store the picture and charge for it."""
@@ -264,8 +277,9 @@ class _Run(Generic[T]):
             answer = self._present(tryon)  # before the charge: an answer that cannot be given is not paid for
             if self._given_up:
                 raise _GivenUp
-            if not succeed(tryon, **found) and not tryon.is_stored():
-                raise DeadlineExceeded("The try-on was given up before it was done. Nothing was charged.")
+            if not succeed(tryon, **found):
+                # By recovery, for a process that seemed dead: without a picture, or with this one.
+                raise OutcomeUnknown from DeadlineExceeded(GIVEN_UP)
         except OutcomeUnknown as unknown:
             if not _was_charged(tryon, unknown):
                 self._discard()
@@ -411,7 +425,7 @@ def fail(
 
 
 def _was_charged(tryon: TryOn, unknown: OutcomeUnknown) -> bool:
-    """Whether the commit that broke off was made after all. Raise ``unknown`` if the database cannot be asked."""
+    """Whether the run has succeeded, whoever committed it. Raise ``unknown`` if the database cannot be asked."""
     try:
         return tryon.is_stored()
     except DatabaseError:

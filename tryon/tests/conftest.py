@@ -19,9 +19,9 @@ from pytest_django import DjangoDbBlocker, Settings
 from tryon.heartbeat import heartbeat
 
 from . import services
-from .shop import fake, media, photos, shop, stopped_clock, tryon
+from .shop import fake, log, media, photos, shop, stopped_clock, tryon
 
-__all__ = ["fake", "media", "photos", "shop", "stopped_clock", "tryon"]
+__all__ = ["fake", "log", "media", "photos", "shop", "stopped_clock", "tryon"]
 
 ENGINES = ("sqlite", "postgresql")
 

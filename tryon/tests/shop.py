@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,14 @@ def stopped_clock() -> Iterator[None]:
     """The throttle's clock stands still."""
     with mock.patch("django_ratelimit.core.time.time", return_value=NOW):
         yield
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the app logs; its loggers do not propagate to where caplog looks."""
+    logging.getLogger("tryon").addHandler(caplog.handler)
+    yield caplog
+    logging.getLogger("tryon").removeHandler(caplog.handler)
 
 
 @pytest.fixture

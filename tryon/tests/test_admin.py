@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -96,13 +95,6 @@ def broken_storage(settings: Settings, tryon: Callable[..., None]) -> Callable[[
         tryon(STORAGE="broken")
 
     return break_it
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    logging.getLogger("tryon").addHandler(caplog.handler)
-    yield caplog
-    logging.getLogger("tryon").removeHandler(caplog.handler)
 
 
 def content(client: Client, url: str, data: dict[str, Any] | None = None) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from unittest import mock
 
@@ -18,13 +17,6 @@ from tryon.exceptions import CounterUnavailable
 from tryon.throttling import TryOnThrottle, limit_headers
 
 pytestmark = pytest.mark.usefixtures("stopped_clock")
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    logging.getLogger("tryon").addHandler(caplog.handler)
-    yield caplog
-    logging.getLogger("tryon").removeHandler(caplog.handler)
 
 
 def hit(times: int, who: str = "ada") -> int:

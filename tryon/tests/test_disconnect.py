@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import FileSystemStorage
 from pytest_django import Settings
 
 from providers.errors import ProviderUnavailable
@@ -152,6 +153,25 @@ def test_a_picture_that_fails_after_its_client_left_costs_nothing(
     assert (failed.status, failed.error_code) == ("failed", "provider_unavailable")
     assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
     assert "never retrieved" not in caplog.text
+
+
+def test_an_error_that_nobody_waits_for_is_logged(
+    shop: Shop, tryon: Callable[..., None], slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: FileSystemStorage, *args: Any) -> str:
+        raise OSError("the disk is full")
+
+    logged: list[object] = []
+
+    def log(message: str, *, exc_info: Exception) -> None:
+        logged.append(str(exc_info))
+
+    tryon(ON_DISCONNECT="finish")
+    monkeypatch.setattr(FileSystemStorage, "save", refuse)
+    monkeypatch.setattr(pipeline.logger, "error", log)  # Visit sets Django up anew, which takes caplog's handler away
+    hang_up(shop, slow.asked, slow.go_on, **KEY)
+    assert TryOn.objects.get().status == "failed"
+    assert logged == ["the disk is full"]
 
 
 def test_a_client_that_waits_is_answered_as_ever(shop: Shop, tryon: Callable[..., None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,14 +25,6 @@ def server(httpserver: HTTPServer, tryon: Callable[..., None]) -> HTTPServer:
     """A server that may be fetched."""
     tryon(FETCH_ALLOWED_HOSTS=[f"{httpserver.host}:{httpserver.port}"], FETCH_TIMEOUT=5)
     return httpserver
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    logger = logging.getLogger("tryon")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def test_the_body_comes_back_as_it_is(server: HTTPServer) -> None:

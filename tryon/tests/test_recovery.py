@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -72,7 +71,7 @@ def test_recover_ends_dead_runs_once_and_takes_their_files_away(shop: Shop, medi
 
 
 def test_recover_goes_on_after_a_run_it_cannot_end(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     first, second = _dead_run(shop), _dead_run(shop)
     release = LedgerCredits.release
@@ -184,6 +183,35 @@ def test_recovery_loses_against_a_process_that_was_only_slow(
     assert shop.ledger() == [("grant", 3), ("hold", -1), ("capture", 0)]
 
 
+@pytest.mark.parametrize("asked", [True, False], ids=["answered", "away"])
+def test_a_process_that_was_taken_for_dead_gives_the_picture_that_recovery_charged_for(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    """Or says that it does not know, and deletes nothing."""
+    describe = pipeline.describe
+
+    def be_slow(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        if not TryOn.objects.exclude(status="running").exists():
+            assert len(recover(later()).captured) == 1
+        return describe(*args, **kwargs)
+
+    def away(self: TryOn) -> bool:
+        raise DatabaseError("away")
+
+    monkeypatch.setattr(pipeline, "describe", be_slow)
+    if not asked:
+        monkeypatch.setattr(TryOn, "is_stored", away)
+    response = shop.post()
+    run = TryOn.objects.get()
+    if asked:
+        assert (response.status_code, response.json()["id"]) == (200, str(run.pk))
+    else:
+        assert (response.status_code, response.json()["code"]) == (503, "outcome_unknown")
+    assert run.status == "succeeded"
+    assert [path.name for path in media.iterdir()] == [run.image.name]
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("capture", 0)]
+
+
 def test_a_file_that_a_slow_process_writes_after_all_is_deleted_a_lease_later(shop: Shop, media: Path) -> None:
     dead = _dead_run(shop)
     recover()
@@ -194,7 +222,7 @@ def test_a_file_that_a_slow_process_writes_after_all_is_deleted_a_lease_later(sh
 
 
 def test_a_file_that_cannot_be_deleted_is_deleted_later(
-    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     """The credit does not wait for it."""
 
@@ -212,7 +240,7 @@ def test_a_file_that_cannot_be_deleted_is_deleted_later(
         assert len(list(media.iterdir())) == 1
         recover()
         assert TryOn.objects.with_leftovers().exists()
-    assert "the storage is away" in caplog.text
+    assert "the storage is away" in log.text
     recover(later())
     assert list(media.iterdir()) == []
     assert not TryOn.objects.with_leftovers().exists()
@@ -274,13 +302,13 @@ def test_a_job_without_a_picture_gives_the_credit_back(shop: Shop, queue: Queue,
 
 
 def test_a_vendor_that_is_down_is_asked_again_but_not_for_ever(
-    shop: Shop, queue: Queue, caplog: pytest.LogCaptureFixture
+    shop: Shop, queue: Queue, log: pytest.LogCaptureFixture
 ) -> None:
     queue.is_down = True
     dead = _dead_run_with_a_job(shop, "job-1")
     assert recover() == Recovered()
     assert shop.balance() == 2, "the picture may be there tomorrow"
-    assert "waits for its job job-1" in caplog.text
+    assert "waits for its job job-1" in log.text
     assert recover() == Recovered(), "and not before the lease has run out again"
     assert recover(timezone.now() + recovery.LOOK_UP_FOR) == Recovered(released=[dead])
     assert shop.balance() == 3
@@ -419,21 +447,17 @@ def test_a_run_is_kept_alive_from_its_admission_to_its_end(shop: Shop, monkeypat
 
 
 def test_a_beat_without_a_database_is_logged_and_made_up_for(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     shop.post()
-    logging.getLogger("tryon").addHandler(caplog.handler)
 
     def away(*args: Any, **kwargs: Any) -> None:
         raise DatabaseError("away")
 
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr("django.db.models.query.QuerySet.update", away)
-            heartbeat.beat()
-    finally:
-        logging.getLogger("tryon").removeHandler(caplog.handler)
-    assert "note 1 announcement(s): away" in caplog.text
+    with monkeypatch.context() as patch:
+        patch.setattr("django.db.models.query.QuerySet.update", away)
+        heartbeat.beat()
+    assert "note 1 announcement(s): away" in log.text
     assert TryOn.objects.get().announced_at is None
     heartbeat.beat()
     assert TryOn.objects.get().announced_at is not None
