@@ -1,6 +1,7 @@
 from django.apps import AppConfig
 from django.core.checks import Tags, register
 from django.core.signals import setting_changed
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -10,11 +11,12 @@ class TryOnConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, dispatch, receivers
+        from . import append_only, checks, dispatch, receivers
 
         register(checks.check_settings, "tryon")
         register(checks.check_providers, "tryon")
         register(checks.check_throttle, Tags.caches)
         register(checks.check_database, Tags.database)
         receivers.connect()
+        post_migrate.connect(append_only.after_migrate, sender=self, dispatch_uid="tryon.append_only.after_migrate")
         setting_changed.connect(dispatch.forget_providers, dispatch_uid="tryon.dispatch.forget_providers")
