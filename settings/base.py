@@ -85,8 +85,8 @@ def database(url: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         }
     elif config["ENGINE"] == "django.db.backends.postgresql":
-        # Under ASGI each request has a thread of its own: only a pool can reuse connections. Whoever gets none in time,
-        # because the server is away or too much goes on, hears 503; the pool's own 30 s are longer than clients wait.
+        # Under ASGI each request has a thread of its own: only a pool can reuse connections. Who gets none in
+        # time, because the server is away or too much goes on, hears 503; the pool's own 30 s are too long for that.
         config["CONN_MAX_AGE"] = 0
         defaults = {"pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=8), "timeout": 10}}
     config["OPTIONS"] = defaults | config.get("OPTIONS", {})

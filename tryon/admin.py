@@ -1,4 +1,4 @@
-"""The operator's screens. Money and runs are read-only; credits are granted with a reason, keys are revoked."""
+"""The operator's screens. Money and runs are read-only: credits are granted or refunded for a reason, keys revoked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, ngettext_lazy
 
 from . import images
 from .credits import MAX_GRANT, LedgerCredits, get_credits
@@ -55,6 +55,9 @@ PICTURE_HEADERS: Final = {
     "Cache-Control": "private, max-age=86400, immutable",
     "X-Content-Type-Options": "nosniff",
 }
+
+MOST_AT_ONCE: Final = 900
+"""Rows of one action that asks for a reason: its form names each in a field, of which Django takes 1000."""
 
 Column = Callable[[Any], str]
 
@@ -100,6 +103,49 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class CreditsAdmin(ReadOnlyAdmin):
+    """Rows for which credits are given or paid back, by an action that first asks for a reason."""
+
+    def has_credits_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may give credits, and the balances of these pages are the ones in use."""
+        return request.user.has_perm("tryon.add_creditentry") and isinstance(get_credits(), LedgerCredits)
+
+    def ask(
+        self,
+        request: HttpRequest,
+        form: ReasonForm,
+        queryset: QuerySet[Any],
+        *,
+        action: str,
+        title: Any,
+        label: Callable[[Any], str] = str,
+    ) -> HttpResponse | None:
+        """The page that asks, of each row by its ``label``. It posts to ``action`` once more, with "apply"."""
+        count = queryset.count()
+        if count > MOST_AT_ONCE:
+            text = _("Choose at most %(most)d at once, not %(count)d. Nothing was done.")
+            self.message_user(request, text % {"most": MOST_AT_ONCE, "count": count}, messages.ERROR)
+            return None
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "form": form,
+            "rows": [(row.pk, label(row)) for row in queryset],
+            "action": action,
+            "opts": self.opts,
+            "media": self.media,
+            "action_checkbox_name": ACTION_CHECKBOX_NAME,
+            "changelist_url": request.get_full_path(),
+        }
+        return TemplateResponse(request, "admin/tryon/ask_for_reason.html", context)
+
+    def ledger_link(self, text: str, **query: Any) -> str:
+        """A link to the lines of the ledger that fit ``query``."""
+        url = reverse("admin:tryon_creditentry_changelist", query=query, current_app=self.admin_site.name)
+        return format_html('<a href="{}">{}</a>', url, text)
 
 
 class KeyState(models.TextChoices):
@@ -173,19 +219,25 @@ class ApiKeyAdmin(ModelAdmin):
         self.message_user(request, text % {"count": len(keys)})
 
 
-class GrantForm(forms.Form):
-    """How many credits, and why."""
+class ReasonForm(forms.Form):
+    """Why."""
 
     required_css_class = "required"
+    reason = forms.CharField(
+        label=_("Reason"), max_length=200, widget=AdminTextInputWidget, help_text=_("It stands in the ledger.")
+    )
+
+
+class GrantForm(ReasonForm):
+    """How many credits, and why."""
+
+    field_order = ("credits", "reason")
     credits = forms.IntegerField(
         label=_("Credits"),
         min_value=-MAX_GRANT,
         max_value=MAX_GRANT,
         widget=AdminIntegerFieldWidget,
         help_text=_("Negative to take credits away."),
-    )
-    reason = forms.CharField(
-        label=_("Reason"), max_length=200, widget=AdminTextInputWidget, help_text=_("It stands in the ledger.")
     )
 
     def clean_credits(self) -> int:
@@ -221,7 +273,7 @@ class HasCreditsFilter(admin.SimpleListFilter):
 
 
 @admin.register(CreditAccount)
-class CreditAccountAdmin(ReadOnlyAdmin):
+class CreditAccountAdmin(CreditsAdmin):
     """Balances. Only a grant changes them, so that the ledger explains each."""
 
     form = AccountForm
@@ -232,12 +284,8 @@ class CreditAccountAdmin(ReadOnlyAdmin):
     raw_id_fields = ("user",)
     actions = ("grant",)
 
-    def has_grant_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may grant credits, and the balances of this page are the ones in use."""
-        return request.user.has_perm("tryon.add_creditentry") and isinstance(get_credits(), LedgerCredits)
-
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("tryon.add_creditaccount") and self.has_grant_permission(request)
+        return request.user.has_perm("tryon.add_creditaccount") and self.has_credits_permission(request)
 
     def get_fields(self, request: HttpRequest, obj: CreditAccount | None = None) -> Any:
         return ["user", "balance", "ledger"] if obj else ["user", "credits", "reason"]
@@ -245,15 +293,8 @@ class CreditAccountAdmin(ReadOnlyAdmin):
     @admin.display(description=_("ledger"))
     def ledger(self, account: CreditAccount) -> str:
         count = account.entries.count()
-        return format_html(
-            '<a href="{}">{}</a>',
-            reverse(
-                "admin:tryon_creditentry_changelist",
-                query={"account__id__exact": account.pk},
-                current_app=self.admin_site.name,
-            ),
-            ngettext("%(count)d line", "%(count)d lines", count) % {"count": count},
-        )
+        text = ngettext("%(count)d line", "%(count)d lines", count) % {"count": count}
+        return self.ledger_link(text, account__id__exact=account.pk)
 
     def save_model(self, request: HttpRequest, obj: CreditAccount, form: Any, change: bool) -> None:
         user, amount, reason = (form.cleaned_data[name] for name in ("user", "credits", "reason"))
@@ -264,25 +305,15 @@ class CreditAccountAdmin(ReadOnlyAdmin):
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         return self._granted(form.cleaned_data["credits"], form.cleaned_data["reason"])
 
-    @admin.action(description=_("Grant credits to the selected accounts"), permissions=["grant"])
+    @admin.action(description=_("Grant credits to the selected accounts"), permissions=["credits"])
     def grant(self, request: HttpRequest, queryset: QuerySet[CreditAccount]) -> HttpResponse | None:
         form = GrantForm(request.POST if "apply" in request.POST else None)
         if form.is_valid():
             for account in queryset.select_related("user"):
                 self._grant(request, account, **form.cleaned_data)
             return None
-        request.current_app = self.admin_site.name
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Grant credits"),
-            "form": form,
-            "accounts": queryset.select_related("user"),
-            "opts": self.opts,
-            "media": self.media,
-            "action_checkbox_name": ACTION_CHECKBOX_NAME,
-            "changelist_url": request.get_full_path(),
-        }
-        return TemplateResponse(request, "admin/tryon/grant_credits.html", context)
+        accounts = queryset.select_related("user")
+        return self.ask(request, form, accounts, action="grant", title=_("Grant credits"))
 
     def _grant(self, request: HttpRequest, account: CreditAccount, credits: int, reason: str) -> None:  # noqa: A002
         if account.user is None:
@@ -317,8 +348,13 @@ class CreditEntryAdmin(ReadOnlyAdmin):
     list_select_related = ("account__user",)
 
 
+REFUNDED: Final = ngettext_lazy("%d run refunded.", "%d runs refunded.")
+REFUNDED_BEFORE: Final = ngettext_lazy("%d run was refunded before.", "%d runs were refunded before.")
+NOT_CHARGED: Final = ngettext_lazy("%d run was not charged.", "%d runs were not charged.")
+
+
 @admin.register(TryOn)
-class TryOnAdmin(ReadOnlyAdmin):
+class TryOnAdmin(CreditsAdmin):
     list_display = ("thumbnail", CREATED, USER, CATALOG_ID, "status", "wrapped_error_code", "latency_ms")
     list_display_links = ("thumbnail", CREATED)
     list_filter = ("status", "provider", "model", "error_code", "created_at")
@@ -326,11 +362,14 @@ class TryOnAdmin(ReadOnlyAdmin):
     date_hierarchy = "created_at"
     list_select_related = ("user",)
     list_per_page = 25
+    actions = ("refund",)
 
     def get_fields(self, request: HttpRequest, obj: TryOn | None = None) -> Any:
         # Not "image": Django would ask the storage for its address, and fail with it.
         hidden = ("image", "fingerprint", "has_leftovers")
-        return ["picture", *(field.name for field in TryOn._meta.fields if field.name not in hidden)]
+        shown = [field.name for field in TryOn._meta.fields if field.name not in hidden]
+        shown.insert(shown.index("credits") + 1, "ledger")
+        return ["picture", *shown]
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.thumbnail_view, cacheable=True)
@@ -375,6 +414,48 @@ class TryOnAdmin(ReadOnlyAdmin):
         return format_html(
             '<a href="{}"><img src="{}" alt="" height="{}"><br>{}</a>', url, url, height, tryon.image.name
         )
+
+    @admin.display(description=_("ledger"))
+    def ledger(self, tryon: TryOn) -> str:
+        """What was held, charged, given back or refunded."""
+        lines = CreditEntry.objects.filter(key=tryon.pk).order_by("pk")
+        if not lines:
+            return self.get_empty_value_display()
+        texts = ((f"{line}: {line.reason}" if line.reason else str(line),) for line in lines)
+        return self.ledger_link(format_html_join(mark_safe("<br>"), "{}", texts), key=tryon.pk)
+
+    @admin.action(description=_("Refund the selected runs"), permissions=["credits"])
+    def refund(self, request: HttpRequest, queryset: QuerySet[TryOn]) -> HttpResponse | None:
+        form = ReasonForm(request.POST if "apply" in request.POST else None)
+        tryons = queryset.select_related("user")
+        if form.is_valid():
+            self._refund(request, list(tryons), form.cleaned_data["reason"])
+            return None
+        return self.ask(request, form, tryons, action="refund", title=_("Refund runs"), label=self._cost)
+
+    def _refund(self, request: HttpRequest, tryons: list[TryOn], reason: str) -> None:
+        refunded = [tryon for tryon in tryons if self._pay_back(request, tryon, reason)]
+        others = {tryon.pk for tryon in tryons} - {tryon.pk for tryon in refunded}
+        repeated = CreditEntry.objects.filter(kind=CreditEntry.Kind.REFUND, key__in=others).count()
+        for count, text, level in (
+            (len(refunded), REFUNDED, messages.SUCCESS),
+            (repeated, REFUNDED_BEFORE, messages.WARNING),
+            (len(others) - repeated, NOT_CHARGED, messages.WARNING),
+        ):
+            if count:
+                self.message_user(request, text % count, level)
+
+    def _pay_back(self, request: HttpRequest, tryon: TryOn, reason: str) -> bool:
+        with transaction.atomic(using=database()):
+            is_paid = get_credits().refund(tryon.pk, tryon.user, tryon.credits, reason=reason)
+            if is_paid:
+                self.log_change(request, tryon, f"Refunded {tryon.credits} credits: {reason}")
+        return is_paid
+
+    @staticmethod
+    def _cost(tryon: TryOn) -> str:
+        amount = ngettext("%d credit", "%d credits", tryon.credits) % tryon.credits
+        return ", ".join(filter(None, [str(tryon), str(tryon.user or ""), amount]))
 
 
 @admin.register(UsageRecord)

@@ -41,8 +41,8 @@ def price_of(provider: AIProvider) -> int:
 class CreditsBackend:
     """What the pipeline needs of a place that keeps balances. Amounts are whole credits.
 
-    ``key`` is the run's id. A backend must refuse a second hold of the same key, and must make ``release`` safe
-    to call twice. ``user`` is None when the user was deleted while the run was under way.
+    ``key`` is the run's id. A backend must refuse a second hold of the same key, and must make ``release`` and
+    ``refund`` safe to call twice. ``user`` is None when the user was deleted in the meantime.
     """
 
     def balance(self, user: User) -> int:
@@ -60,6 +60,10 @@ class CreditsBackend:
     def release(self, key: UUID, user: User | None, amount: int) -> bool:
         """Give the hold of ``key`` back, if it is still held; whether this call did it."""
         raise NotImplementedError(f"{type(self).__name__} must implement release().")
+
+    def refund(self, key: UUID, user: User | None, amount: int, *, reason: str = "") -> bool:
+        """Pay the captured hold of ``key`` back, if it was not paid back before; whether this call did it."""
+        raise NotImplementedError(f"{type(self).__name__} must implement refund().")
 
     def grant(self, user: User, amount: int, *, reason: str = "") -> int:
         """Add ``amount`` credits, or take them when negative; the new balance.
@@ -105,6 +109,22 @@ class LedgerCredits(CreditsBackend):
         )
         CreditAccount.objects.filter(pk=hold.account_id).update(balance=F("balance") - hold.amount)
         return True
+
+    def refund(self, key: UUID, user: User | None, amount: int, *, reason: str = "") -> bool:
+        lines = CreditEntry.objects.using(database()).filter(key=key)
+        hold = lines.filter(kind=CreditEntry.Kind.HOLD, amount__lt=0).first()  # a free picture was not paid for
+        if hold is None or not lines.filter(kind=CreditEntry.Kind.CAPTURE).exists():
+            return False
+        with transaction.atomic(using=database()):
+            # One refund per run is a unique constraint: of two at once, the second finds the first one's.
+            _, is_new = CreditEntry.objects.get_or_create(
+                key=key,
+                kind=CreditEntry.Kind.REFUND,
+                defaults={"account_id": hold.account_id, "amount": -hold.amount, "reason": reason},
+            )
+            if is_new:
+                CreditAccount.objects.filter(pk=hold.account_id).update(balance=F("balance") - hold.amount)
+        return is_new
 
     def grant(self, user: User, amount: int, *, reason: str = "") -> int:
         if not 0 < abs(amount) <= MAX_GRANT:

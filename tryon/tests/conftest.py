@@ -20,9 +20,9 @@ from tryon.append_only import drop_triggers
 from tryon.heartbeat import heartbeat
 
 from . import services
-from .shop import fake, log, media, photos, shop, stopped_clock, tryon
+from .shop import fake, log, media, operator, photos, shop, staff, stopped_clock, tryon
 
-__all__ = ["fake", "log", "media", "photos", "shop", "stopped_clock", "tryon"]
+__all__ = ["fake", "log", "media", "operator", "photos", "shop", "staff", "stopped_clock", "tryon"]
 
 ENGINES = ("sqlite", "postgresql")
 

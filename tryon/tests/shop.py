@@ -1,4 +1,4 @@
-"""Fixtures: a shop with a shopper, a key, credits, and a web server that serves its photos."""
+"""Fixtures: a shop with a shopper, a key, credits, a web server that serves its photos, and people in its admin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.test import Client
 from PIL import Image
@@ -134,3 +134,30 @@ def shop(transactional_db: None, photos: HTTPServer, media: Path) -> Shop:
         "catalog_image_url": photos.url_for("/garment.jpg"),
     }
     return Shop(user, key, body)
+
+
+@pytest.fixture
+def operator(admin_user: Any) -> Client:
+    client = Client()
+    client.force_login(admin_user)
+    return client
+
+
+@pytest.fixture
+def staff() -> Callable[..., Client]:
+    """Log somebody in who has just these permissions."""
+
+    def login(*codenames: str) -> Client:
+        user = get_user_model().objects.create_user("clerk", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(content_type__app_label="tryon", codename__in=codenames))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return login
+
+
+def content(client: Client, url: str, data: dict[str, Any] | None = None) -> str:
+    """The page that a click, or a form with ``data``, ends on."""
+    page = client.get(url) if data is None else client.post(url, data, follow=True)
+    return page.content.decode()

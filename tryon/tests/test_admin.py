@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.core.files.storage import Storage
 from django.test import Client
 from django.urls import reverse
@@ -25,7 +25,7 @@ from pytest_django import Settings
 from tryon.credits import MAX_GRANT, CreditsBackend, LedgerCredits, get_credits
 from tryon.models import ApiKey, CreditAccount, CreditEntry, TryOn
 
-from .shop import Shop, jpeg
+from .shop import Shop, content, jpeg
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -60,27 +60,6 @@ class BrokenStorage(Storage):
 
 
 @pytest.fixture
-def operator(admin_user: Any) -> Client:
-    client = Client()
-    client.force_login(admin_user)
-    return client
-
-
-@pytest.fixture
-def staff() -> Callable[..., Client]:
-    """Log somebody in who has just these permissions."""
-
-    def login(*codenames: str) -> Client:
-        user = get_user_model().objects.create_user("clerk", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(content_type__app_label="tryon", codename__in=codenames))
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return login
-
-
-@pytest.fixture
 def newcomer(shop: Shop) -> User:
     """A user who has no account yet."""
     return get_user_model().objects.create_user("grace")
@@ -95,12 +74,6 @@ def broken_storage(settings: Settings, tryon: Callable[..., None]) -> Callable[[
         tryon(STORAGE="broken")
 
     return break_it
-
-
-def content(client: Client, url: str, data: dict[str, Any] | None = None) -> str:
-    """The page that a click, or a form with ``data``, ends on."""
-    page = client.get(url) if data is None else client.post(url, data, follow=True)
-    return page.content.decode()
 
 
 @pytest.mark.parametrize("model", MODELS)
