@@ -1,0 +1,88 @@
+"""Points of a run at which a server process of the tests can be killed. Never imported in the tests' own process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.dispatch import Signal
+
+from tryon import pipeline
+from tryon.credits import LedgerCredits
+from tryon.models import TryOn
+from tryon.signals import try_on_failed, try_on_succeeded
+
+
+def crash(point: str, nth: int) -> None:
+    """Kill this process, as ``kill -9`` does, when it comes to ``point`` for the ``nth`` time."""
+    arrivals = itertools.count(1)
+
+    def arrive() -> None:
+        if next(arrivals) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    POINTS[point](arrive)
+
+
+def _before(owner: Any, name: str, arrive: Callable[[], None]) -> None:
+    function = getattr(owner, name)
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        arrive()
+        return function(*args, **kwargs)
+
+    setattr(owner, name, wrapper)
+
+
+def _after(owner: Any, name: str, arrive: Callable[[], None]) -> None:
+    function = getattr(owner, name)
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        arrive()
+        return result
+
+    setattr(owner, name, wrapper)
+
+
+def _half_way_through_the_file(arrive: Callable[[], None]) -> None:
+    def halves(self: Any, chunk_size: int | None = None) -> Iterator[bytes]:
+        data = self.read()
+        yield data[: len(data) // 2]
+        arrive()
+        yield data[len(data) // 2 :]
+
+    pipeline._Whole.chunks = halves  # type: ignore[method-assign]
+
+
+def _announcing(announced: Signal, arrive: Callable[[], None], *, told: bool) -> None:
+    announce = pipeline.announce
+
+    def wrapper(signal: Signal, tryon: TryOn, **kwargs: Any) -> None:
+        if told:
+            announce(signal, tryon, **kwargs)
+        if signal is announced:
+            arrive()
+        if not told:
+            announce(signal, tryon, **kwargs)
+
+    pipeline.announce = wrapper
+
+
+POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
+    "holding": lambda arrive: _after(LedgerCredits, "hold", arrive),
+    "held": lambda arrive: _after(pipeline, "admit", arrive),
+    "answered": lambda arrive: _before(pipeline, "inspect", arrive),
+    "writing": _half_way_through_the_file,
+    "written": lambda arrive: _after(pipeline, "store", arrive),
+    "charging": lambda arrive: _after(LedgerCredits, "capture", arrive),
+    "charged": lambda arrive: _announcing(try_on_succeeded, arrive, told=False),
+    "announced": lambda arrive: _announcing(try_on_succeeded, arrive, told=True),
+    "released": lambda arrive: _announcing(try_on_failed, arrive, told=False),
+}
+"""In the transaction that holds the credit, and right after it; when the provider has answered; with half of the
+picture in its file, and with all of it; in the transaction that charges, and right after it; when the end was
+announced, but not written down; and when a run that failed has its credit back and nobody was told."""
