@@ -6,21 +6,26 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Final, TypeAlias
+from uuid import UUID
 
 import pytest
 from aiohttp import ClientSession
+from django.db import connections
 from django.utils import timezone
 
 from tryon.credits import get_credits
 from tryon.heartbeat import heartbeat
-from tryon.models import CreditEntry, TryOn
+from tryon.models import CreditEntry, TryOn, UsageRecord
 from tryon.recovery import Recovered, recover
 
 from .books import assert_books_balance
-from .servers import Answer, Nursery, Request, Shopper, Street, Vendor, clients, picture, send
+from .servers import Answer, Nursery, Request, Server, Shopper, Street, Vendor, clients, picture, send
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database"), pytest.mark.stress]
 
@@ -60,13 +65,29 @@ def dice(seed: int) -> random.Random:
 
 
 def settle(street: Street, about: str = "") -> Recovered:
-    """Recover as if every lease had run out, see that once was enough, and that the books balance."""
+    """Recover as if every lease had run out, see that once was enough, and that the books balance.
+
+    Two look at the same time, as processes do that start together.
+    """
     later = timezone.now() + timedelta(hours=1)
-    recovered = recover(later)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(_look, [later] * 2)
     heartbeat.beat()
     assert recover(later) == Recovered(), about
     assert_books_balance(street.media, picture(), about)
-    return recovered
+    ended = [*one.captured, *other.captured, *one.released, *other.released]
+    assert len(set(ended)) == len(ended), about
+    return Recovered(one.captured + other.captured, one.released + other.released, one.announced + other.announced)
+
+
+def _look(now: datetime) -> Recovered:
+    try:
+        return recover(now)
+    finally:
+        connections.close_all()
+
+
+# Many at once
 
 
 def test_nobody_gets_more_pictures_than_credits(street: Street, vendor: Vendor) -> None:
@@ -115,3 +136,150 @@ def test_a_key_makes_one_picture_whichever_process_is_asked(street: Street, vend
     settle(street)
     assert get_credits().balance(shopper.user) == 800
     assert CreditEntry.objects.filter(kind="capture").count() == TryOn.objects.count() == 200
+
+
+# kill -9
+
+SEED: Final = 4
+KILLS: Final = 60
+AT_A_TIME: Final = 5
+
+Trace: TypeAlias = tuple[str, str, str]
+
+TRACES: Final[dict[str, Trace]] = {
+    "held": ("running", "no file", "no record"),
+    "answered": ("running", "no file", "no record"),
+    "writing": ("running", "half a file", "no record"),
+    "written": ("running", "a file", "no record"),
+    "charging": ("running", "a file", "no record"),
+    "charged": ("succeeded", "a file", "no record"),
+    "announced": ("succeeded", "a file", "a record"),
+    "released": ("failed", "no file", "no record"),
+}
+"""What a run looks like whose process died at a point of crashes.py; of "holding" nothing is left."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """How a server dies."""
+
+    number: int
+    point: str
+    """Where the server kills itself (crashes.py), the ``nth`` time that it comes there; empty if we kill it."""
+    nth: int
+    after: float
+    """When we kill it, in seconds."""
+
+    def __str__(self) -> str:
+        return f"{self.number}: {f'{self.nth} x {self.point}' if self.point else f'{self.after:.3f} s'}"
+
+
+def kills() -> list[Kill]:
+    """At each point a few times, and the others at any moment of the time that four requests take."""
+    chance = dice(SEED)
+    points = [point for point in ("holding", *TRACES) for _ in range(4)]
+    points += [""] * (KILLS - len(points))
+    chance.shuffle(points)
+    return [
+        Kill(number, point, nth=chance.randint(1, 2 if point == "released" else 4), after=chance.uniform(0.05, 0.4))
+        for number, point in enumerate(points)
+    ]
+
+
+class DyingServer:
+    """A server that dies while it serves four requests, two of which have a key."""
+
+    def __init__(self, kill: Kill, street: Street) -> None:
+        self.kill = kill
+        self.shopper = Shopper.create(f"kill-{kill.number}", 10, street.vendor)
+        self.server = street.serve(crash=(kill.point, kill.nth) if kill.point else None)
+        # Runs may fail as well; but those of a server that dies as the nth of four succeeds must not.
+        failing = {"released": 2, "": 1}.get(kill.point, 0)
+        missing = {"catalog_image_url": self.shopper.body["catalog_image_url"] + ".missing"}
+        self.requests = [
+            Request(self.shopper, key=f"order-{n}" if n % 2 else "", changes=missing if n < failing else {})
+            for n in range(4)
+        ]
+
+    async def die(self, session: ClientSession) -> list[Answer | None]:
+        """What the clients get of it."""
+        answers = asyncio.gather(*(request.send_to_mortal(session, self.server) for request in self.requests))
+        if not self.kill.point:
+            await asyncio.sleep(self.kill.after)
+            self.server.kill()
+        return await answers
+
+    def traces(self, media: Path) -> dict[UUID, Trace]:
+        """What each of its runs looks like."""
+        return {
+            run.pk: (
+                str(run.status),
+                _size([file.read_bytes() for file in media.glob(f"{run.file_stem}*")]),
+                "a record" if UsageRecord.objects.filter(tryon=run).exists() else "no record",
+            )
+            for run in TryOn.objects.filter(user=self.shopper.user)
+        }
+
+
+def _size(files: list[bytes]) -> str:
+    if not files:
+        return "no file"
+    return "a file" if files == [picture()] else "half a file"
+
+
+def test_whatever_a_process_dies_of_nothing_is_lost_or_charged_twice(street: Street, vendor: Vendor) -> None:
+    """60 kill -9, five at a time, each of a server with four requests. Then they are sent to a server that lives."""
+    vendor.delay = partial(dice(SEED).uniform, 0, 0.1)
+    survivor = street.serve()
+    planned = kills()
+    for start in range(0, KILLS, AT_A_TIME):
+        batch = planned[start : start + AT_A_TIME]
+        about = f"Seed {SEED}, kills {', '.join(map(str, batch))}."
+        dying = [DyingServer(kill, street) for kill in batch]
+        answers = let_die(dying)
+        left = [died_as_planned(server, street.media, about) for server in dying]
+        settle(street, about)
+        stored = {run for traces in left for run, trace in traces.items() if trace[1] == "a file"}
+        succeeded = TryOn.objects.filter(user__in=[server.shopper.user for server in dying], status="succeeded")
+        assert set(succeeded.values_list("pk", flat=True)) == stored, about
+        assert {answer.status for answer in answers} <= {200, 422}, about
+        assert {UUID(answer.body["id"]) for answer in answers if answer.status == 200} <= stored, about
+        ask_again(survivor, dying, about)
+    settle(street, f"Seed {SEED}, the end.")
+
+
+def died_as_planned(server: DyingServer, media: Path, about: str) -> dict[UUID, Trace]:
+    """What the server has left of its runs."""
+    left = server.traces(media)
+    if server.kill.point == "holding":
+        assert len(left) < len(server.requests), about
+    elif server.kill.point:
+        assert TRACES[server.kill.point] in left.values(), f"{about} {server.kill} left {left}"
+    return left
+
+
+def let_die(dying: list[DyingServer]) -> list[Answer]:
+    """Have them die all at once; the answers that their clients got before."""
+
+    async def main() -> list[list[Answer | None]]:
+        async with clients() as session:
+            return await asyncio.gather(*(server.die(session) for server in dying))
+
+    answers = asyncio.run(main())
+    for server in dying:
+        server.server.wait()
+    return [answer for each in answers for answer in each if answer]
+
+
+def ask_again(survivor: Server, dying: list[DyingServer], about: str) -> None:
+    """A picture that was stored is the answer to its key; where none was, it is made now."""
+    again = [request for server in dying for request in server.requests if request.key]
+    succeeded = TryOn.objects.filter(status="succeeded")
+    wanted = [
+        (422, False)
+        if request.changes
+        else (200, succeeded.filter(user=request.shopper.user, idempotency_key=request.key).exists())
+        for request in again
+    ]
+    answers = send(*((request, survivor) for request in again))
+    assert [(answer.status, answer.is_replayed) for answer in answers] == wanted, about
