@@ -29,6 +29,7 @@ PR_SET_PDEATHSIG: Final = 1
 """prctl(2): the signal that the kernel sends to this process when its parent dies."""
 
 BACKLOG: Final = 1000
+UNDER_WAY: Final = "/tests/under-way"
 
 
 def serve(
@@ -48,7 +49,24 @@ def serve(
 
         crashes.crash(*crash)
     config = uvicorn.Config(application, lifespan="off", log_config=None, access_log=False, backlog=BACKLOG)
-    uvicorn.Server(config).run([listener])
+    server = uvicorn.Server(config)
+    config.app = _observed(application, server)
+    server.run([listener])
+
+
+def _observed(application: Any, server: uvicorn.Server) -> Any:
+    """The application, and a way to ask how many requests and clean-ups of requests are under way in this process."""
+    from tryon import pipeline
+
+    async def observed(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != UNDER_WAY:
+            await application(scope, receive, send)
+            return
+        others = len(server.server_state.tasks) - 1 + len(pipeline._detached)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(others).encode()})
+
+    return observed
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ from PIL import Image
 from tryon.credits import get_credits
 from tryon.models import ApiKey
 
-from .nursery import application_name
+from .nursery import UNDER_WAY, application_name
 from .shop import URL, jpeg
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -82,6 +83,11 @@ class Server:
 
     def is_dead(self) -> bool:
         return bool(select.select([self.handle], [], [], 0)[0])
+
+    def is_idle(self) -> bool:
+        """Whether it is done with all that it was sent, also by clients that are gone."""
+        with urllib.request.urlopen(self.url + UNDER_WAY, timeout=DEADLINE) as response:
+            return int(response.read()) == 0
 
     def wait(self) -> None:
         """Return when the process has ended, and when its database has noticed."""

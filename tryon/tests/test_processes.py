@@ -22,10 +22,11 @@ from django.utils import timezone
 from tryon.credits import get_credits
 from tryon.heartbeat import heartbeat
 from tryon.models import CreditEntry, TryOn, UsageRecord
+from tryon.pipeline import _pseudonym as pseudonym
 from tryon.recovery import Recovered, recover
 
 from .books import assert_books_balance
-from .servers import Answer, Nursery, Request, Server, Shopper, Street, Vendor, clients, picture, send
+from .servers import Answer, Nursery, Request, Server, Shopper, Street, Vendor, clients, picture, send, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database"), pytest.mark.stress]
 
@@ -283,3 +284,57 @@ def ask_again(survivor: Server, dying: list[DyingServer], about: str) -> None:
     ]
     answers = send(*((request, survivor) for request in again))
     assert [(answer.status, answer.is_replayed) for answer in answers] == wanted, about
+
+
+# Clients that hang up
+
+
+@pytest.mark.parametrize("mode", ["cancel", "finish"])
+def test_clients_that_hang_up_lose_nothing(street: Street, vendor: Vendor, mode: str) -> None:
+    """100 of them, at any moment, half of them with a key by which they come back; without any recovery."""
+    chance = dice(SEED)
+    vendor.delay = partial(dice(SEED).uniform, 0, 0.2)
+    one, other = street.serve(ON_DISCONNECT=mode), street.serve(ON_DISCONNECT=mode)
+    requests = [
+        Request(Shopper.create(f"client-{number}", 2, vendor), key="order" if number % 2 else "")
+        for number in range(100)
+    ]
+    patience = [chance.uniform(0, 0.3) for _ in requests]
+
+    async def visit(request: Request, seconds: float, session: ClientSession, few: asyncio.Semaphore) -> Answer | None:
+        async with few:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await request.send(session, one)
+            except TimeoutError:
+                return None
+
+    async def main() -> list[Answer | None]:
+        few = asyncio.Semaphore(10)
+        async with clients() as session:
+            return await asyncio.gather(
+                *(visit(request, seconds, session, few) for request, seconds in zip(requests, patience, strict=True))
+            )
+
+    answers = asyncio.run(main())
+    wait_until(one.is_idle, "the end of what was under way")
+
+    assert not TryOn.objects.unfinished().exists()
+    asked = set(vendor.calls)
+    status = dict(TryOn.objects.values_list("user", "status"))
+    for request, answer in zip(requests, answers, strict=True):
+        found = status.get(request.shopper.user.pk)
+        if answer is not None:
+            assert (answer.status, found) == (200, "succeeded")
+        elif mode == "finish" and request.key and pseudonym(request.shopper.user) in asked:
+            assert found == "succeeded"
+        else:
+            assert found in (None, "cancelled", "succeeded")
+    recovered = settle(street)
+    assert (recovered.captured, recovered.released) == ([], [])
+
+    back = [request for request in requests if request.key]
+    for request, answer in zip(back, send(*((request, other) for request in back)), strict=True):
+        was_made = status.get(request.shopper.user.pk) == "succeeded"
+        assert (answer.status, answer.is_replayed) == (200, was_made)
+    settle(street)
