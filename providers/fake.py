@@ -58,6 +58,10 @@ class FakeProvider(AIProvider):
     def model(self) -> str:
         return "fake"
 
+    @property
+    def size(self) -> str:
+        return f"{self._width}x{self._height}"
+
     async def generate_image(self, request: TryOnRequest) -> TryOnResult:
         self.calls.append(request)
         await asyncio.sleep(self._delay)

@@ -69,6 +69,8 @@ class OpenAIProvider(AIProvider):
 
     ``base_url`` points to a compatible server. ``organization`` and ``project`` are ids of OpenAI's own, for keys that
     belong to several. The SDK's environment variables for these and for the key do not count.
+
+    A price by size needs a ``size`` of one's own: with "auto" there is none.
     """
 
     name: ClassVar[str] = "OpenAI"
@@ -113,6 +115,11 @@ class OpenAIProvider(AIProvider):
     @property
     def model(self) -> str:
         return self._model
+
+    @property
+    def size(self) -> str:
+        # What "auto" comes to depends on the photo: nobody knows it when the price is held.
+        return "" if self._size == "auto" else self._size
 
     def check(self) -> Iterator[Problem]:
         if not self._api_key:

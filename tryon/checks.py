@@ -47,6 +47,7 @@ def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     # The values of a broken dictionary cannot be looked at any further.
     return problems or [
         *_check_authentication(),
+        *_check_prices(),
         *_check_parts(),
         *_check_user_id_field(),
         *_check_rest_framework(),
@@ -91,6 +92,30 @@ def _check_authentication() -> Iterator[CheckMessage]:
         if iscoroutinefunction(getattr(cls, "authenticate", None)):
             hint = "Use a class with a synchronous authenticate(); it runs in a thread."
             yield Error(f"{where}, whose authenticate() is async.", hint=hint, id="tryon.E004")
+
+
+def _check_prices() -> Iterator[CheckMessage]:
+    for name, price in conf.PRICES.items():
+        if not _is_priceable(name):
+            hint = (
+                f"Use one of {', '.join(conf.PROVIDERS)}, alone or as in "
+                '"alias/model", "alias/model/size" or "alias//size".'
+            )
+            yield Error(
+                f'TRYON["PRICES"] has the price {price!r} for {name!r}, which names nothing of PROVIDERS.',
+                hint=hint,
+                id="tryon.E005",
+            )
+        if not isinstance(price, int) or isinstance(price, bool) or price < 0:
+            hint = "Give whole credits, 0 or more."
+            yield Error(f'TRYON["PRICES"][{name!r}] is {price!r}.', hint=hint, id="tryon.E005")
+
+
+def _is_priceable(name: object) -> bool:
+    """Whether this begins with an alias; the rest only the vendor knows."""
+    if not isinstance(name, str) or name.endswith("/"):
+        return False
+    return any(name == alias or name.startswith(f"{alias}/") for alias in conf.PROVIDERS)
 
 
 def _check_parts() -> Iterator[CheckMessage]:

@@ -32,6 +32,11 @@ def test_picture_is_a_png_of_the_size() -> None:
     assert result.cost_usd == 0
 
 
+def test_size_is_what_the_options_say() -> None:
+    assert FakeProvider("fake", size="40x64").size == "40x64"
+    assert FakeProvider("fake").size == "512x768"
+
+
 def test_color() -> None:
     result = try_on(FakeProvider("fake", size="40x64", color="#FFb7c5"))
     with Image.open(io.BytesIO(result.data)) as image:

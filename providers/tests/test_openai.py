@@ -301,6 +301,11 @@ def test_good_sizes(size: str) -> None:
     OpenAIProvider("shop", size=size)
 
 
+def test_size_for_prices_is_one_that_the_options_fix() -> None:
+    assert OpenAIProvider("shop", size="1024x1536").size == "1024x1536"
+    assert OpenAIProvider("shop", size="auto").size == ""
+
+
 def test_other_models_have_their_own_sizes() -> None:
     OpenAIProvider("shop", size="512x512", model="flux")
 

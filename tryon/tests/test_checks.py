@@ -124,6 +124,48 @@ def test_e004_an_authentication_class_that_cannot_be_used(tryon: Callable[..., N
 
 
 @pytest.mark.parametrize(
+    ("prices", "says"),
+    [
+        ({"opnai": 3}, "has the price 3 for 'opnai'"),
+        ({"fakery": 3}, "has the price 3 for 'fakery'"),
+        ({"": 3}, "has the price 3 for ''"),
+        ({"/fake": 3}, "has the price 3 for '/fake'"),
+        ({"fake/": 3}, "has the price 3 for 'fake/'"),
+        ({"fake//": 3}, "has the price 3 for 'fake//'"),
+        ({"fake/model/": 3}, "has the price 3 for 'fake/model/'"),
+        ({7: 3}, "has the price 3 for 7"),
+        ({("fake", "model"): 3}, "has the price 3 for ('fake', 'model')"),
+        ({"fake": -1}, "TRYON[\"PRICES\"]['fake'] is -1."),
+        ({"fake": 1.5}, "TRYON[\"PRICES\"]['fake'] is 1.5."),
+        ({"fake/model": "2"}, "TRYON[\"PRICES\"]['fake/model'] is '2'."),
+        ({"fake": True}, "TRYON[\"PRICES\"]['fake'] is True."),
+        ({"fake": None}, "TRYON[\"PRICES\"]['fake'] is None."),
+        ({"fake": 1, "local": 2, "openai//512x512": -2}, "['openai//512x512'] is -2."),
+    ],
+)
+def test_e005_a_price_that_is_none_or_of_nothing(tryon: Callable[..., None], prices: Any, says: str) -> None:
+    tryon(PRICES=prices)
+    [message] = checks.check_settings(None)
+    assert ids([message]) == ["tryon.E005"]
+    assert says in message.msg
+
+
+def test_e005_says_what_can_have_a_price(tryon: Callable[..., None]) -> None:
+    fake = {"BACKEND": "providers.fake.FakeProvider"}
+    tryon(PROVIDERS={"one": fake, "two": fake}, PRICES={"three": -1})
+    messages = checks.check_settings(None)
+    assert ids(messages) == ["tryon.E005", "tryon.E005"], "both of its faults at once"
+    assert str(messages[0].hint).startswith("Use one of one, two, alone or as in")
+    assert messages[1].hint == "Give whole credits, 0 or more."
+
+
+def test_prices_of_all_forms_are_fine(tryon: Callable[..., None]) -> None:
+    names = ["fake", "fake/model", "fake/model/512x768", "fake//512x768", "fake/org/model", "fake/org/model/1K"]
+    tryon(PRICES=dict.fromkeys(names, 0))
+    assert checks.check_settings(None) == []
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"CREDITS_BACKEND": "no.such.Class"},
