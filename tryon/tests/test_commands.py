@@ -353,6 +353,7 @@ def no_tables(shop: Shop) -> Iterator[None]:
         ["create_api_key", "ada"],
         ["grant_credits", "ada", 1, "--reason=x"],
         ["recover_tryons"],
+        ["clear_idempotency_keys"],
         ["generate_tryon", "--demo", "--user=ada"],
         ["generate_tryon", "--demo"],
     ],
@@ -376,9 +377,15 @@ def test_a_key_that_could_not_be_printed_does_not_count(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["recover_tryons"], ["create_api_key", "ada"], ["grant_credits", "ada", "1", "--reason=x"]]
+    "command",
+    [
+        ["recover_tryons"],
+        ["clear_idempotency_keys"],
+        ["create_api_key", "ada"],
+        ["grant_credits", "ada", "1", "--reason=x"],
+    ],
 )
-def test_commands_about_money_do_not_wait_for_the_providers_key(
+def test_commands_about_money_and_keys_do_not_wait_for_the_providers_key(
     shop: Shop, tryon: Callable[..., None], command: list[str]
 ) -> None:
     tryon(PROVIDER="openai", PROVIDERS={"openai": {"BACKEND": "providers.openai.OpenAIProvider"}})
