@@ -9,14 +9,17 @@ Redis come from their wheels and are started when the first test needs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from asgiref.local import Local
+from django.apps import apps
 from django.db import connections
+from django.db.models.signals import post_migrate
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker, Settings
 
-from tryon.append_only import drop_triggers
+from tryon.append_only import after_migrate
 from tryon.heartbeat import heartbeat
 
 from . import services
@@ -25,6 +28,11 @@ from .shop import fake, log, media, operator, photos, shop, staff, stopped_clock
 __all__ = ["fake", "log", "media", "operator", "photos", "shop", "staff", "stopped_clock", "tryon"]
 
 ENGINES = ("sqlite", "postgresql")
+AFTER_MIGRATE: dict[str, Any] = {
+    "sender": apps.get_app_config("tryon"),
+    "dispatch_uid": "tryon.append_only.after_migrate",
+}
+"""How the receiver is connected that makes the ledger append-only."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -72,10 +80,10 @@ def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker)
         url = request.getfixturevalue("postgresql_url")
         _put_behind_default(services.database_settings(url))
     with django_db_blocker.unblock():
-        config = setup_databases(verbosity=0, interactive=False)
         if engine == "sqlite":
-            # The flush between two tests deletes rows there. The tests of the triggers put them back for themselves.
-            drop_triggers(connections["default"])
+            # The flush between two tests deletes rows there. Only the tests of the triggers have them.
+            assert post_migrate.disconnect(**AFTER_MIGRATE)
+        config = setup_databases(verbosity=0, interactive=False)
     yield engine
     with django_db_blocker.unblock():
         connections.close_all()
@@ -83,6 +91,8 @@ def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker)
         teardown_databases(config, verbosity=0)
         services.close_pool(connections["default"])
     _put_behind_default(before)
+    if engine == "sqlite":
+        post_migrate.connect(after_migrate, **AFTER_MIGRATE)
 
 
 def _put_behind_default(config: dict[str, object]) -> None:

@@ -11,20 +11,32 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import IntegrityError, connection, connections, router, transaction
+from django.db.models.signals import post_migrate
 from django.db.utils import ConnectionHandler
 from pytest_django import Settings
 
-from tryon.append_only import TABLE, create_triggers, drop_triggers
+from tryon.append_only import TABLE, after_migrate, create_triggers, drop_triggers
 from tryon.credits import LedgerCredits
 from tryon.models import CreditAccount, CreditEntry
 
 from . import services
+from .conftest import AFTER_MIGRATE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
 
 @pytest.fixture
-def triggers(transactional_db: None) -> Iterator[None]:
+def receiver(database: str) -> Iterator[None]:
+    """What ``migrate`` tells, which the other tests do without on SQLite."""
+    if database == "sqlite":
+        post_migrate.connect(after_migrate, **AFTER_MIGRATE)
+    yield
+    if database == "sqlite":
+        post_migrate.disconnect(**AFTER_MIGRATE)
+
+
+@pytest.fixture
+def triggers(receiver: None, transactional_db: None) -> Iterator[None]:
     """The database as ``migrate`` leaves it. On SQLite only until the flush that ends the test."""
     create_triggers(connection)
     yield
@@ -218,7 +230,7 @@ def test_flush_brings_no_trigger_back(ada: User) -> None:
 
 
 @pytest.fixture
-def in_memory(transactional_db: None) -> Iterator[None]:
+def in_memory(receiver: None, transactional_db: None) -> Iterator[None]:
     """Another, empty database behind "default", as hosts have it in their tests."""
     on_disk = connections["default"]
     handler = ConnectionHandler({"default": services.database_settings("sqlite:///:memory:")})
