@@ -35,7 +35,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from .conf import conf, known_settings
-from .credits import get_credits
+from .credits import MAX_GRANT, get_credits
 from .dispatch import choose_provider, providers
 
 Apps = Sequence[AppConfig] | None
@@ -106,8 +106,8 @@ def _check_prices() -> Iterator[CheckMessage]:
                 hint=hint,
                 id="tryon.E005",
             )
-        if not isinstance(price, int) or isinstance(price, bool) or price < 0:
-            hint = "Give whole credits, 0 or more."
+        if not isinstance(price, int) or isinstance(price, bool) or not 0 <= price <= MAX_GRANT:
+            hint = f"Give whole credits, 0 to {MAX_GRANT:,}."
             yield Error(f'TRYON["PRICES"][{name!r}] is {price!r}.', hint=hint, id="tryon.E005")
 
 

@@ -100,7 +100,7 @@ class LedgerCredits(CreditsBackend):
         )
 
     def release(self, key: UUID, user: User | None, amount: int) -> bool:
-        entries = {entry.kind: entry for entry in CreditEntry.objects.filter(key=key)}
+        entries = {entry.kind: entry for entry in CreditEntry.objects.using(database()).filter(key=key)}
         hold = entries.pop(CreditEntry.Kind.HOLD, None)
         if hold is None or entries:
             return False
@@ -149,7 +149,7 @@ class LedgerCredits(CreditsBackend):
 
     @staticmethod
     def _held(key: UUID) -> CreditEntry:
-        return CreditEntry.objects.get(key=key, kind=CreditEntry.Kind.HOLD)
+        return CreditEntry.objects.using(database()).get(key=key, kind=CreditEntry.Kind.HOLD)
 
 
 def get_credits() -> CreditsBackend:

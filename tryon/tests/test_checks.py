@@ -156,7 +156,7 @@ def test_e005_says_what_can_have_a_price(tryon: Callable[..., None]) -> None:
     messages = checks.check_settings(None)
     assert ids(messages) == ["tryon.E005", "tryon.E005"], "both of its faults at once"
     assert str(messages[0].hint).startswith("Use one of one, two, alone or as in")
-    assert messages[1].hint == "Give whole credits, 0 or more."
+    assert messages[1].hint == "Give whole credits, 0 to 1,000,000,000."
 
 
 def test_prices_of_all_forms_are_fine(tryon: Callable[..., None]) -> None:
