@@ -46,6 +46,7 @@ from .exceptions import (
     KeyReused,
     NotAnImage,
     OutcomeUnknown,
+    ShuttingDown,
     TryOnError,
 )
 from .fetching import fetch
@@ -124,6 +125,7 @@ async def execute(
 
 async def _settling(run: _Run[Any], step: Coroutine[Any, Any, T]) -> T:
     """Await a step of ``run``. Whatever ends it early gives the credit back."""
+    _under_way.add(run)
     try:
         try:
             return await step
@@ -136,10 +138,13 @@ async def _settling(run: _Run[Any], step: Coroutine[Any, Any, T]) -> T:
             _detach(_in_thread(run.give_up, TryOn.Status.CANCELLED, "cancelled", "The client went away."))
         )
         raise
+    finally:
+        _under_way.discard(run)
 
 
 async def _outliving(run: _Run[T], work: Coroutine[Any, Any, T]) -> T:
     """Await ``work`` in a task that goes on without its client once the provider was asked."""
+    run.outlives_its_client = True
     task = _detach(work, request_id=run.order.request_id)
     try:
         return await asyncio.shield(task)
@@ -155,6 +160,25 @@ def _log_unexpected(task: asyncio.Task[Any]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, TryOnError):
         logger.error("Unexpected error in a run whose client had gone.", exc_info=error)
+
+
+_under_way: set[_Run[Any]] = set()
+"""Runs of this process that have not ended, whether or not a request waits for them."""
+
+
+def is_busy() -> bool:
+    """Whether this process makes pictures, or cleans up after some."""
+    return bool(_under_way or _detached)
+
+
+def stop(*, outliving: bool = True) -> None:
+    """End the runs that wait for their pictures, as ``ShuttingDown``; or only those that do not outlive a client.
+
+    Called in the event loop. A run that is still entering is not reached: call again while ``is_busy()``.
+    """
+    for run in list(_under_way):
+        if outliving or not run.outlives_its_client:
+            run.stop()
 
 
 class _Whole(ContentFile):  # type: ignore[type-arg]  # it cannot be subscripted at run time
@@ -185,6 +209,8 @@ class _Run(Generic[T]):
         self.started = time.perf_counter()
         self.is_asked = False
         """Whether the provider has been asked, which may cost money."""
+        self.outlives_its_client = False
+        self._waiting: asyncio.Timeout | None = None
         self._prepare, self._present, self._replay = prepare, present, replay
         self._lock = threading.Lock()
         self._is_in_a_thread = True
@@ -217,8 +243,19 @@ class _Run(Generic[T]):
             self._leave_the_thread()
 
     async def work(self) -> T:
-        result = await self.generate()
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                result = await self.generate()
+        except TimeoutError:  # of stop(); generate() calls its own deadline by another name
+            raise ShuttingDown from None
+        finally:
+            self._waiting = None
         return await _in_thread(self.leave, result)
+
+    def stop(self) -> None:
+        """Wait no longer for the picture. One that is there already takes moments to be stored, and gets them."""
+        if self._waiting is not None and not self._waiting.expired():
+            self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def generate(self) -> TryOnResult:
         deadline = asyncio.get_running_loop().time() + conf.DEADLINE
