@@ -4,7 +4,8 @@ from django.core.asgi import get_asgi_application
 
 from sakura_inference.start import start
 from settings.environment import choose_settings
+from tryon.lifespan import Lifespan
 
 choose_settings()
-application = get_asgi_application()
+application = Lifespan(get_asgi_application())
 start()

@@ -83,7 +83,10 @@ class Conf:
     """
 
     DRAIN = Setting[float](130.0, (int, float), least=0)
-    """Seconds that running requests get to finish after SIGTERM; meanwhile new ones get a 503."""
+    """Seconds that running requests get to finish after SIGTERM; meanwhile new ones get a 503.
+
+    What takes longer than that fails; its credit goes back. See lifespan.py.
+    """
 
     IDEMPOTENCY_TTL = Setting[float](24 * 3600.0, (int, float), least=1)
     """Seconds for which an Idempotency-Key is remembered."""

@@ -14,6 +14,7 @@ from django.core.cache import caches
 from django.db import close_old_connections, connections, router
 
 from .dispatch import choose_provider
+from .lifespan import is_draining
 from .models import TryOn
 
 logger = logging.getLogger("tryon.health")
@@ -28,6 +29,8 @@ class Check(TypedDict):
 
 def report() -> dict[str, Check]:
     """Look at each part; a part that fails does not keep the others from being looked at."""
+    if is_draining():
+        return {"process": {"ok": False, "detail": "It is shutting down."}}
     try:
         return {name: _look(name, check) for name, check in CHECKS.items()}
     finally:

@@ -50,7 +50,8 @@ from . import health, pipeline, recovery, request_id
 from .authentication import is_foreign
 from .conf import conf
 from .dispatch import close_providers
-from .exceptions import STATUS, BodyTooLarge, DatabaseUnavailable, TryOnError
+from .exceptions import STATUS, BodyTooLarge, DatabaseUnavailable, ShuttingDown, TryOnError
+from .lifespan import is_draining
 from .models import TryOn
 from .openapi import extend_schema, request_examples, request_header
 from .serializers import CreateImageSerializer, ErrorSerializer, ResultSerializer
@@ -113,8 +114,10 @@ class CreateImageView(APIView):
         self.args, self.kwargs = args, kwargs
         self.request = self.initialize_request(request, *args, **kwargs)
         self.headers = self.default_response_headers
-        recovery.now_and_then()
         try:
+            if is_draining():
+                raise ShuttingDown
+            recovery.now_and_then()
             return await self.post(self.request)
         except Exception as error:  # noqa: BLE001 - exception_handler() knows what each of them means
             return await sync_to_async(self.respond_to)(error)

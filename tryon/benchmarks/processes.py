@@ -148,7 +148,7 @@ class Stage:
     async def server(self) -> AsyncIterator[Server]:
         """A new server, as the README starts it, in one process."""
         port = _free_port()
-        command = ["-m", "uvicorn", "sakura_inference.asgi:application", "--port", str(port), "--lifespan", "off"]
+        command = ["-m", "uvicorn", "sakura_inference.asgi:application", "--port", str(port)]
         url = f"http://127.0.0.1:{port}"
         connector = aiohttp.TCPConnector(limit=0)
         async with (

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tryon.credits import get_credits
+from tryon.lifespan import Lifespan
 from tryon.management import _models
 from tryon.management._failures import database_needed, interruptible
 from tryon.management._tryons import demo_photo, location, make_tryon
@@ -143,5 +144,5 @@ class Command(BaseCommand):
         from django.core.asgi import get_asgi_application
 
         self.stdout.write(f"Serving on http://localhost:{settings.PORT}, Ctrl-C stops it.")
-        application = ASGIStaticFilesHandler(get_asgi_application())
-        uvicorn.run(application, host="127.0.0.1", port=settings.PORT, log_level="warning", lifespan="off")
+        application = Lifespan(ASGIStaticFilesHandler(get_asgi_application()))
+        uvicorn.run(application, host="127.0.0.1", port=settings.PORT, log_level="warning")
