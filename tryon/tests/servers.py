@@ -84,10 +84,15 @@ class Server:
     def is_dead(self) -> bool:
         return bool(select.select([self.handle], [], [], 0)[0])
 
+    def get(self, path: str) -> bytes:
+        """The body that it answers. Raise ``OSError`` if it dies over it."""
+        with urllib.request.urlopen(self.url + path, timeout=DEADLINE) as response:
+            body: bytes = response.read()
+        return body
+
     def is_idle(self) -> bool:
         """Whether it is done with all that it was sent, also by clients that are gone."""
-        with urllib.request.urlopen(self.url + UNDER_WAY, timeout=DEADLINE) as response:
-            return int(response.read()) == 0
+        return int(self.get(UNDER_WAY)) == 0
 
     def wait(self) -> None:
         """Return when the process has ended, and when its database has noticed."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +19,7 @@ from uuid import UUID
 import pytest
 from aiohttp import ClientSession
 from django.db import connections
+from django.db.models import F
 from django.utils import timezone
 
 from tryon.credits import get_credits
@@ -168,7 +171,7 @@ class Kill:
     point: str
     """Where the server kills itself (crashes.py), the ``nth`` time that it comes there; empty if we kill it."""
     nth: int
-    after: float
+    after: float = 0.0
     """When we kill it, in seconds."""
 
     def __str__(self) -> str:
@@ -338,3 +341,70 @@ def test_clients_that_hang_up_lose_nothing(street: Street, vendor: Vendor, mode:
         was_made = status.get(request.shopper.user.pk) == "succeeded"
         assert (answer.status, answer.is_replayed) == (200, was_made)
     settle(street)
+
+
+# Recovery beside the living, and beside itself
+
+LEASE: Final = 5
+"""Seconds, the shortest there is."""
+
+
+def test_recovery_leaves_the_living_alone(street: Street, vendor: Vendor, tryon: Callable[..., None]) -> None:
+    """For longer than a lease, in two threads of ours and in another server, while pictures are being made."""
+    tryon(LEASE=LEASE)
+    shopper = Shopper.create("ada", 10, vendor)
+    busy = street.serve(LEASE=LEASE)
+    looking = street.serve(LEASE=LEASE, RECOVER_EVERY=0.05)
+    vendor.hold()
+    done = threading.Event()
+
+    def look_until_done() -> list[TryOn]:
+        found: list[TryOn] = []
+        while not done.is_set():
+            recovered = _look(timezone.now())
+            found += recovered.captured + recovered.released
+            looking.get("/health/ready")
+            done.wait(0.02)
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        pending = pool.submit(send, *[(Request(shopper), busy)] * 6)
+        looks = [pool.submit(look_until_done) for _ in range(2)]
+        try:
+            wait_until(lambda: len(vendor.calls) == 6, "the vendor is asked for six pictures")
+            first = dict(TryOn.objects.values_list("pk", "lease_until"))
+            wait_until(lambda: timezone.now() > max(first.values()), "the first leases run out")
+            renewed = dict(TryOn.objects.filter(status="running").values_list("pk", "lease_until"))
+        finally:
+            done.set()
+            vendor.let_go()
+        answers = pending.result()
+        ended = [look.result() for look in looks]
+
+    assert renewed.keys() == first.keys()
+    assert all(renewed[run] > first[run] for run in first)
+    assert [answer.status for answer in answers] == [200] * 6
+    assert ended == [[], []]
+    recovered = settle(street)
+    assert (recovered.captured, recovered.released) == ([], [])
+
+
+def test_a_recovery_that_is_killed_is_made_up_for(street: Street) -> None:
+    """Servers die as they recover what other servers left that died: runs with a picture, and runs with none."""
+    left = ["held", "answered", "written", "written", "charged", "charged", "released"]
+    let_die([DyingServer(Kill(number, point, nth=2), street) for number, point in enumerate(left)])
+    for point in ("charging", "charged", "announced", "released"):
+        time_passes()
+        server = street.serve(crash=(point, 1), RECOVER_EVERY=3600)
+        with contextlib.suppress(OSError):  # it may be dead before it has answered
+            server.get("/health/ready")
+        server.wait()
+    recovered = settle(street)
+    assert recovered.captured
+    assert recovered.released
+
+
+def time_passes() -> None:
+    """Enough for any lease to run out."""
+    hour = timedelta(hours=1)
+    TryOn.objects.update(lease_until=F("lease_until") - hour, finished_at=F("finished_at") - hour)
