@@ -1,10 +1,10 @@
-"""Points of a run at which a server process of the tests can be killed. Never imported in the tests' own process."""
+"""Points of a run at which a server process of the tests can be killed or stopped. Not for the tests' own process."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,13 +16,14 @@ from tryon.models import TryOn
 from tryon.signals import try_on_failed, try_on_succeeded
 
 
-def crash(point: str, nth: int) -> None:
-    """Kill this process, as ``kill -9`` does, when it comes to ``point`` for the ``nth`` time."""
+def crash(point: str, nth: int, number: int) -> None:
+    """Send this process a signal, SIGKILL or SIGSTOP, when it comes to ``point`` for the ``nth`` time."""
     arrivals = itertools.count(1)
 
     def arrive() -> None:
         if next(arrivals) == nth:
-            os.kill(os.getpid(), signal.SIGKILL)
+            # To this very thread, which else could go on for a moment before it stops.
+            signal.pthread_kill(threading.get_ident(), number)
 
     POINTS[point](arrive)
 

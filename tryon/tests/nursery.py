@@ -38,9 +38,9 @@ def serve(
     *,
     database: dict[str, Any],
     settings: dict[str, Any],
-    crash: tuple[str, int] | None,
+    crash: tuple[str, int, int] | None,
 ) -> None:
-    """Serve until a signal ends this process. ``crash`` is where it kills itself (crashes.py)."""
+    """Serve until a signal ends this process. ``crash`` is where it sends itself which one (crashes.py)."""
     connections.settings["default"] = database
     connections._connections = Local(connections.thread_critical)  # type: ignore[attr-defined]
     override_settings(**settings).enable()

@@ -12,6 +12,7 @@ import functools
 import io
 import json
 import os
+import random
 import re
 import select
 import signal
@@ -20,23 +21,30 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import aiohttp
+import pytest
 from aiohttp import web
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, connections
+from django.utils import timezone
 from PIL import Image
 
 from tryon.credits import get_credits
+from tryon.heartbeat import heartbeat
 from tryon.models import ApiKey
+from tryon.recovery import Recovered, recover
 
+from .books import assert_books_balance
 from .nursery import UNDER_WAY, application_name
 from .shop import URL, jpeg
 
@@ -56,6 +64,11 @@ def wait_until(condition: Callable[[], Any], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not in {DEADLINE:.0f} seconds"
         time.sleep(0.01)
+
+
+def dice(seed: int) -> random.Random:
+    """Chance that is the same each time."""
+    return random.Random(seed)  # noqa: S311 - no secret
 
 
 # Servers
@@ -84,6 +97,9 @@ class Server:
     def is_dead(self) -> bool:
         return bool(select.select([self.handle], [], [], 0)[0])
 
+    def is_stopped(self) -> bool:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     def get(self, path: str) -> bytes:
         """The body that it answers. Raise ``OSError`` if it dies over it."""
         with urllib.request.urlopen(self.url + path, timeout=DEADLINE) as response:
@@ -107,6 +123,10 @@ class Server:
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [application_name(self.pid)]
             )
             return bool(cursor.fetchone()[0])
+
+
+Crash: TypeAlias = tuple[str, int, signal.Signals]
+"""The point of crashes.py at which a server sends itself a signal, at the how manieth time, and which one."""
 
 
 class Nursery:
@@ -138,7 +158,7 @@ class Nursery:
     ) -> None:
         self._process.communicate()
 
-    def serve(self, crash: tuple[str, int] | None, changes: Mapping[str, Any], database: Mapping[str, Any]) -> Server:
+    def serve(self, crash: Crash | None, changes: Mapping[str, Any], database: Mapping[str, Any]) -> Server:
         """A new server with these ``changes`` of the settings."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -158,8 +178,21 @@ class Street:
         self.nursery, self.vendor, self.media = nursery, vendor, media
         self._servers: list[Server] = []
 
-    def serve(self, *, crash: tuple[str, int] | None = None, caches: Any = None, **tryon: Any) -> Server:
-        """Start one more server, with these keys of TRYON; ``crash`` is where it dies (crashes.py)."""
+    def __enter__(self) -> Self:
+        self.media.mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for server in self._servers:
+            server.kill()
+        for server in self._servers:
+            server.wait()
+            os.close(server.handle)
+
+    def serve(self, *, crash: Crash | None = None, caches: Any = None, **tryon: Any) -> Server:
+        """Start one more server, with these keys of TRYON."""
         options = {"api_key": "sk-tests", "base_url": f"{self.vendor.url}/v1"}
         ours = {
             "PROVIDER": "openai",
@@ -172,12 +205,28 @@ class Street:
         self._servers.append(self.nursery.serve(crash, changes, connection.settings_dict))
         return self._servers[-1]
 
-    def close(self) -> None:
-        for server in self._servers:
-            server.kill()
-        for server in self._servers:
-            server.wait()
-            os.close(server.handle)
+    def settle(self, about: str = "") -> Recovered:
+        """Recover as if every lease had run out, see that once was enough, and that the books balance.
+
+        Two look at the same time, as processes do that start together.
+        """
+        later = timezone.now() + timedelta(hours=1)
+        with ThreadPoolExecutor(2) as pool:
+            one, other = pool.map(look, [later] * 2)
+        heartbeat.beat()
+        assert recover(later) == Recovered(), about
+        assert_books_balance(self.media, picture(), about)
+        ended = [*one.captured, *other.captured, *one.released, *other.released]
+        assert len(set(ended)) == len(ended), about
+        return Recovered(one.captured + other.captured, one.released + other.released, one.announced + other.announced)
+
+
+def look(now: datetime | None = None) -> Recovered:
+    """Recover in a thread of one's own."""
+    try:
+        return recover(now)
+    finally:
+        connections.close_all()
 
 
 # The vendor
@@ -351,3 +400,34 @@ def send(*requests: tuple[Request, Server]) -> list[Answer]:
             return await asyncio.gather(*(request.send(session, server) for request, server in requests))
 
     return asyncio.run(main())
+
+
+# Fixtures
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    with Nursery(tmp_path_factory.mktemp("nursery") / "log") as nursery:
+        yield nursery
+
+
+@pytest.fixture(scope="session")
+def openai() -> Iterator[Vendor]:
+    with Vendor() as vendor:
+        yield vendor
+
+
+@pytest.fixture
+def vendor(openai: Vendor) -> Iterator[Vendor]:
+    """Nobody has called it yet, and it answers at once."""
+    openai.calls.clear()
+    openai.delay = lambda: 0.0
+    yield openai
+    openai.let_go()
+
+
+@pytest.fixture
+def street(transactional_db: None, nursery: Nursery, vendor: Vendor, media: Path) -> Iterator[Street]:
+    """On the tests' database."""
+    with Street(nursery, vendor, media) as street:
+        yield street
