@@ -87,8 +87,11 @@ def database(url: str) -> dict[str, Any]:
     elif config["ENGINE"] == "django.db.backends.postgresql":
         # Under ASGI each request has a thread of its own: only a pool can reuse connections. Who gets none in
         # time, because the server is away or too much goes on, hears 503; the pool's own 30 s are too long for that.
+        # While the server is away the pool waits longer and longer between its attempts, until it gives up and
+        # begins anew: by default after five minutes, so that a server that is back would be away for as long again.
         config["CONN_MAX_AGE"] = 0
-        defaults = {"pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=8), "timeout": 10}}
+        pool = {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=8), "timeout": 10, "reconnect_timeout": 5}
+        defaults = {"pool": pool}
     config["OPTIONS"] = defaults | config.get("OPTIONS", {})
     return config
 

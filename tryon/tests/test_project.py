@@ -171,10 +171,13 @@ def test_the_log_file_is_rotated_at_10_megabytes_with_5_backups() -> None:
     assert handler.baseFilename.endswith("logs/inference.log")
 
 
+POOL = {"min_size": 1, "max_size": 8, "timeout": 10, "reconnect_timeout": 5}
+
+
 def test_postgresql_has_a_pool_and_no_connections_that_threads_keep() -> None:
     config = database("postgres://me:secret@host/name")
     assert config["CONN_MAX_AGE"] == 0
-    assert config["OPTIONS"] == {"pool": {"min_size": 1, "max_size": 8, "timeout": 10}}
+    assert config["OPTIONS"] == {"pool": POOL}
 
 
 def test_a_relative_sqlite_file_lies_in_the_project_whatever_folder_a_command_is_run_from() -> None:
@@ -185,7 +188,7 @@ def test_a_relative_sqlite_file_lies_in_the_project_whatever_folder_a_command_is
 
 def test_a_database_url_keeps_its_options_and_no_secret_gets_into_an_error() -> None:
     config = database("postgres://me:secret@host/name?sslmode=verify-full")
-    assert config["OPTIONS"] == {"sslmode": "verify-full", "pool": {"min_size": 1, "max_size": 8, "timeout": 10}}
+    assert config["OPTIONS"] == {"sslmode": "verify-full", "pool": POOL}
     assert database("sqlite:///x?timeout=5")["OPTIONS"] | {"init_command": ""} == {
         "transaction_mode": "IMMEDIATE",
         "timeout": 5,
