@@ -18,12 +18,14 @@ from django.db import connections
 from django.utils import timezone
 
 from .conf import conf
-from .models import TryOn, outlives_us
+from .models import TryOn, connect, outlives_us
 
 logger = logging.getLogger("tryon.heartbeat")
 
 BEATS: Final = 3
 """Beats in the time of one lease: a database that is away for a moment costs no run."""
+MISSED_BEATS: Final = 30
+"""While it is away, for then a whole beat may be too long."""
 
 
 def expiry() -> datetime:
@@ -60,20 +62,23 @@ class Heartbeat:
             self._told.add(run)
             self._start()
 
-    def beat(self) -> None:
-        """Write what there is to write, in two queries at most. What cannot be written waits for the next beat."""
+    def beat(self) -> bool:
+        """Write what there is to write, in two queries at most; whether it was. Else it waits for the next beat."""
         with self._lock:
             alive, told = list(self._alive), list(self._told)
         try:
+            if alive or told:
+                connect()
             if alive:
                 TryOn.objects.unfinished().filter(pk__in=alive).update(lease_until=expiry())
             if told:
                 TryOn.objects.filter(pk__in=told).update(announced_at=timezone.now())
         except Exception as error:  # noqa: BLE001 - of any database's or driver's own class
             logger.warning("Could not renew %d lease(s), note %d announcement(s): %s", len(alive), len(told), error)
-            return
+            return False
         with self._lock:
             self._told.difference_update(told)
+        return True
 
     def _start(self) -> None:
         if not self._is_beating and outlives_us():
@@ -81,15 +86,16 @@ class Heartbeat:
             threading.Thread(target=self._beat_on, name="tryon-heartbeat", daemon=True).start()
 
     def _beat_on(self) -> None:
+        # Longer than most runs take: few cost a renewal.
+        pause = conf.LEASE / BEATS
         while True:
-            # Longer than most runs take: few cost a renewal.
-            time.sleep(conf.LEASE / BEATS)
+            time.sleep(pause)
             with self._lock:
                 self._is_beating = bool(self._alive or self._told)
                 if not self._is_beating:
                     return
             try:
-                self.beat()
+                pause = conf.LEASE / (BEATS if self.beat() else MISSED_BEATS)
             finally:
                 connections.close_all()
 

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import uuid
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.conf import settings
 from django.core.files.storage import Storage, storages
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 
+MOST_DEAD_CONNECTIONS: Final = 100
+"""More than a pool has. Whoever still has none that works hears of it from the next query."""
+
+
 def database() -> str:
     """Alias of the database that holds runs and credits; their transactions are its own."""
     return router.db_for_write(TryOn)
@@ -34,6 +38,19 @@ def outlives_us() -> bool:
     """
     connection: Any = connections[database()]
     return connection.vendor != "sqlite" or not connection.is_in_memory_db()
+
+
+def connect() -> None:
+    """Have a connection to that database that works, or raise its ``OperationalError``.
+
+    Each of those that a pool keeps may have died since it was used, where the server was started anew.
+    """
+    connection = connections[database()]
+    for _attempt in range(MOST_DEAD_CONNECTIONS):
+        connection.ensure_connection()
+        if connection.in_atomic_block or connection.is_usable():
+            return
+        connection.close()
 
 
 @deconstructible

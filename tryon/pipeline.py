@@ -51,7 +51,7 @@ from .exceptions import (
 )
 from .fetching import fetch
 from .heartbeat import expiry, heartbeat
-from .models import TryOn, database
+from .models import TryOn, connect, database
 from .receivers import record_usage
 from .signals import try_on_failed, try_on_started, try_on_succeeded
 
@@ -305,6 +305,7 @@ class _Run(Generic[T]):
     def _store(self, result: TryOnResult) -> T:
         tryon = self._tryon
         assert tryon is not None  # noqa: S101 - enter() succeeded
+        connect()  # the picture has been paid for: it is not to fail for a connection that died in the meantime
         info = inspect(result, self.provider)
         self._file = file_name(tryon, info)
         try:
@@ -351,6 +352,7 @@ class _Run(Generic[T]):
     def _fail(self, status: TryOn.Status, code: str, detail: str) -> None:
         assert self._tryon is not None  # noqa: S101 - callers looked
         try:
+            connect()
             fail(self._tryon, status, code, detail, latency_ms=self._latency_ms(), has_leftovers=bool(self._file))
         except Exception:
             # The error that brought us here matters more to the caller; the lease brings recovery here.

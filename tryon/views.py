@@ -52,7 +52,7 @@ from .conf import conf
 from .dispatch import close_providers
 from .exceptions import STATUS, BodyTooLarge, DatabaseUnavailable, ShuttingDown, TryOnError
 from .lifespan import is_draining
-from .models import TryOn
+from .models import TryOn, connect
 from .openapi import extend_schema, request_examples, request_header
 from .serializers import CreateImageSerializer, ErrorSerializer, ResultSerializer
 from .throttling import TryOnThrottle, limit_headers
@@ -151,6 +151,7 @@ class CreateImageView(APIView):
         request = self.request
         check_host(request._request)
         check_body_size(request._request)
+        connect()
         self.initial(request, *self.args, **self.kwargs)
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -461,6 +462,23 @@ def test_a_beat_without_a_database_is_logged_and_made_up_for(
     assert TryOn.objects.get().announced_at is None
     heartbeat.beat()
     assert TryOn.objects.get().announced_at is not None
+
+
+def test_a_missed_beat_is_made_up_for_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease might run out before the next."""
+    heart = Heartbeat()
+    heart._alive.add(uuid.uuid4())
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            heart._alive.clear()
+
+    monkeypatch.setattr("tryon.heartbeat.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(heart, "beat", iter([False, True]).__next__)
+    heart._beat_on()
+    assert pauses == [conf.LEASE / 3, conf.LEASE / 30, conf.LEASE / 3]
 
 
 def test_the_heart_stops_when_there_is_nothing_to_say(shop: Shop, tryon: Callable[..., None]) -> None:
