@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.local import Local
 from django.apps import apps
 from django.db import connections
 from django.db.models.signals import post_migrate
@@ -78,7 +77,7 @@ def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker)
     before = connections.settings["default"]
     if engine == "postgresql":
         url = request.getfixturevalue("postgresql_url")
-        _put_behind_default(services.database_settings(url))
+        services.put_behind_default(services.database_settings(url))
     with django_db_blocker.unblock():
         if engine == "sqlite":
             # The flush between two tests deletes rows there. Only the tests of the triggers have them.
@@ -90,16 +89,9 @@ def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker)
         services.close_pool(connections["default"])
         teardown_databases(config, verbosity=0)
         services.close_pool(connections["default"])
-    _put_behind_default(before)
+    services.put_behind_default(before)
     if engine == "sqlite":
         post_migrate.connect(after_migrate, **AFTER_MIGRATE)
-
-
-def _put_behind_default(config: dict[str, object]) -> None:
-    connections["default"].close()
-    connections.settings["default"] = config
-    # Each thread has made a connection of its own, and some threads live on: forget those of all threads.
-    connections._connections = Local(connections.thread_critical)  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import uvicorn
 import uvicorn.protocols.http.auto
-from asgiref.local import Local
-from django.db import connections
 from django.test import override_settings
+
+from .services import put_behind_default
 
 PR_SET_PDEATHSIG: Final = 1
 """prctl(2): the signal that the kernel sends to this process when its parent dies."""
@@ -41,8 +41,7 @@ def serve(
     crash: tuple[str, int, int] | None,
 ) -> None:
     """Serve until a signal ends this process. ``crash`` is where it sends itself which one (crashes.py)."""
-    connections.settings["default"] = database
-    connections._connections = Local(connections.thread_critical)  # type: ignore[attr-defined]
+    put_behind_default(database)
     override_settings(**settings).enable()
     if crash:
         from . import crashes

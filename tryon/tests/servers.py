@@ -191,18 +191,22 @@ class Street:
             server.wait()
             os.close(server.handle)
 
-    def serve(self, *, crash: Crash | None = None, caches: Any = None, **tryon: Any) -> Server:
-        """Start one more server, with these keys of TRYON."""
-        options = {"api_key": "sk-tests", "base_url": f"{self.vendor.url}/v1"}
+    def serve(
+        self, *, crash: Crash | None = None, caches: Any = None, options: Mapping[str, Any] | None = None, **tryon: Any
+    ) -> Server:
+        """Start one more server, with these keys of TRYON, and these OPTIONS of its database."""
+        account = {"api_key": "sk-tests", "base_url": f"{self.vendor.url}/v1"}
         ours = {
             "PROVIDER": "openai",
-            "PROVIDERS": {"openai": {"BACKEND": "providers.openai.OpenAIProvider", "OPTIONS": options}},
+            "PROVIDERS": {"openai": {"BACKEND": "providers.openai.OpenAIProvider", "OPTIONS": account}},
             "FETCH_ALLOWED_HOSTS": [self.vendor.address],
         }
         changes = {"MEDIA_ROOT": str(self.media), "TRYON": settings.TRYON | ours | tryon}
         if caches:
             changes["CACHES"] = caches
-        self._servers.append(self.nursery.serve(crash, changes, connection.settings_dict))
+        database = connection.settings_dict
+        database = database | {"OPTIONS": database["OPTIONS"] | (options or {})}
+        self._servers.append(self.nursery.serve(crash, changes, database))
         return self._servers[-1]
 
     def settle(self, about: str = "") -> Recovered:

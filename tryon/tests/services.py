@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from asgiref.local import Local
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
@@ -51,6 +53,14 @@ def database_settings(url: str) -> dict[str, Any]:
     handler = ConnectionHandler({"default": database(url)})
     config: dict[str, Any] = handler.settings["default"]
     return config
+
+
+def put_behind_default(config: dict[str, Any]) -> None:
+    """Have Django's alias "default" lead to another database."""
+    connections["default"].close()
+    connections.settings["default"] = config
+    # Each thread has made a connection of its own, and some threads live on: forget those of all threads.
+    connections._connections = Local(connections.thread_critical)  # type: ignore[attr-defined]
 
 
 def close_pool(connection: BaseDatabaseWrapper) -> None:
