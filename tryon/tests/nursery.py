@@ -29,7 +29,7 @@ PR_SET_PDEATHSIG: Final = 1
 """prctl(2): the signal that the kernel sends to this process when its parent dies."""
 
 BACKLOG: Final = 1000
-UNDER_WAY: Final = "/tests/under-way"
+IS_BUSY: Final = "/tests/is-busy"
 
 
 def serve(
@@ -47,23 +47,23 @@ def serve(
         from . import crashes
 
         crashes.crash(*crash)
-    config = uvicorn.Config(application, lifespan="off", log_config=None, access_log=False, backlog=BACKLOG)
+    config = uvicorn.Config(application, log_config=None, access_log=False, backlog=BACKLOG)
     server = uvicorn.Server(config)
     config.app = _observed(application, server)
     server.run([listener])
 
 
 def _observed(application: Any, server: uvicorn.Server) -> Any:
-    """The application, and a way to ask how many requests and clean-ups of requests are under way in this process."""
+    """The application, and a way to ask whether requests, or runs that no request waits for, are under way."""
     from tryon import pipeline
 
     async def observed(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] != UNDER_WAY:
+        if scope.get("path") != IS_BUSY:
             await application(scope, receive, send)
             return
-        others = len(server.server_state.tasks) - 1 + len(pipeline._detached)
+        is_busy = len(server.server_state.tasks) > 1 or pipeline.is_busy()
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": str(others).encode()})
+        await send({"type": "http.response.body", "body": b"busy" if is_busy else b"idle"})
 
     return observed
 

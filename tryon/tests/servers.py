@@ -45,7 +45,7 @@ from tryon.models import ApiKey
 from tryon.recovery import Recovered, recover
 
 from .books import assert_books_balance
-from .nursery import UNDER_WAY, application_name
+from .nursery import IS_BUSY, application_name
 from .shop import URL, jpeg
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -108,7 +108,7 @@ class Server:
 
     def is_idle(self) -> bool:
         """Whether it is done with all that it was sent, also by clients that are gone."""
-        return int(self.get(UNDER_WAY)) == 0
+        return self.get(IS_BUSY) == b"idle"
 
     def wait(self) -> None:
         """Return when the process has ended, and when its database has noticed."""

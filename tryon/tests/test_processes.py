@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -353,10 +352,7 @@ def test_a_recovery_that_is_killed_is_made_up_for(street: Street) -> None:
     let_die([DyingServer(Kill(number, point, nth=2), street) for number, point in enumerate(left)])
     for point in ("charging", "charged", "announced", "released"):
         time_passes()
-        server = street.serve(crash=(point, 1, SIGKILL), RECOVER_EVERY=3600)
-        with contextlib.suppress(OSError):  # it may be dead before it has answered
-            server.get("/health/ready")
-        server.wait()
+        street.serve(crash=(point, 1, SIGKILL), RECOVER_EVERY=3600).wait()  # it looks when it starts
     recovered = street.settle()
     assert recovered.captured
     assert recovered.released
