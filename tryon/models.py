@@ -394,9 +394,10 @@ class TryOn(models.Model):
         for name, value in fields.items():
             setattr(self, name, value)
 
-    def is_stored(self) -> bool:
-        """Whether the database says that the picture was stored and charged."""
-        return type(self).objects.using(database()).filter(pk=self.pk, status=self.Status.SUCCEEDED).exists()
+    def stored_image(self) -> str:
+        """Name of the file that the database says was stored and charged as the picture; ``""`` if none was."""
+        runs = type(self).objects.using(database()).filter(pk=self.pk)
+        return runs.values_list("image", flat=True).first() or ""
 
 
 class UsageRecord(models.Model):

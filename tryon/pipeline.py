@@ -316,20 +316,33 @@ class _Run(Generic[T]):
             if self._given_up:
                 raise _GivenUp
             if not succeed(tryon, **found):
-                # By recovery, for a process that seemed dead: without a picture, or with this one.
+                # By recovery, for a process that seemed dead: without a picture, with this one, or with the
+                # vendor's own copy of it.
                 raise OutcomeUnknown from DeadlineExceeded(GIVEN_UP)
         except OutcomeUnknown as unknown:
-            if not _was_charged(tryon, unknown):
+            image = _charged_image(tryon, unknown)
+            if image != self._file:
                 self._discard()
-                raise (unknown.__cause__ or unknown) from None
+                if not image:
+                    raise (unknown.__cause__ or unknown) from None
+                tryon.assign(image=image)
+                answer = self._present(tryon)
         except BaseException:
             self._discard()
             raise
         return answer
 
     def _discard(self) -> None:
-        """Delete the file before the run is ended. Where that fails, the run remembers it for recovery."""
-        if delete(self._file):
+        """Delete the file before the run is ended. Where that fails, the run remembers it for recovery.
+
+        Unless the run has ended, with this file as its picture: by recovery, while this process seemed dead.
+        """
+        assert self._tryon is not None  # noqa: S101 - it has a file
+        try:
+            is_charged = self._tryon.stored_image() == self._file
+        except DatabaseError:
+            is_charged = False
+        if not is_charged and delete(self._file):
             self._file = ""
 
     def _leave_the_thread(self) -> None:
@@ -463,10 +476,10 @@ def fail(
     return ended
 
 
-def _was_charged(tryon: TryOn, unknown: OutcomeUnknown) -> bool:
-    """Whether the run has succeeded, whoever committed it. Raise ``unknown`` if the database cannot be asked."""
+def _charged_image(tryon: TryOn, unknown: OutcomeUnknown) -> str:
+    """The run's picture, if it succeeded, whoever committed it. Raise ``unknown`` if the database cannot be asked."""
     try:
-        return tryon.is_stored()
+        return tryon.stored_image()
     except DatabaseError:
         raise unknown from unknown.__cause__
 

@@ -91,7 +91,7 @@ def _end(tryon: TryOn, now: datetime, recovered: Recovered) -> None:
             recovered.released.append(tryon)
     elif pipeline.succeed(tryon, **found):
         recovered.captured.append(tryon)
-    elif not tryon.is_stored():
+    elif tryon.stored_image() != found["image"]:
         pipeline.delete(found["image"])
 
 
@@ -130,6 +130,9 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
     except (ProviderError, GenerationFailed, ImproperlyConfigured) as error:
         logger.warning("Try-on %s has no picture at its provider: %s", tryon.pk, error)
         return None
+    if not tryon.stored_image():
+        for torn in _names(tryon):
+            pipeline.delete(torn)  # what the dead process had begun to write; nobody would know of it
     name = pipeline.store(tryon, result, info)
     return pipeline.describe(result, info, image=name, latency_ms=_latency_ms(tryon, now))
 

@@ -308,7 +308,7 @@ def test_a_commit_that_cannot_be_looked_up_keeps_the_file_for_recovery(
 
     broken_commit(False)
     with monkeypatch.context() as patch:
-        patch.setattr(TryOn, "is_stored", away)
+        patch.setattr(TryOn, "stored_image", away)
         patch.setattr(pipeline, "fail", away)
         with pytest.raises(OutcomeUnknown):
             run(lambda: order(shop))
@@ -325,7 +325,7 @@ def test_a_database_that_blips_as_the_picture_is_stored_leaves_no_file(
         raise DatabaseError("away for a moment")
 
     monkeypatch.setattr(pipeline, "succeed", away)
-    monkeypatch.setattr(TryOn, "is_stored", away)
+    monkeypatch.setattr(TryOn, "stored_image", away)
     with pytest.raises(DatabaseError):
         run(lambda: order(shop))
     _assert_nothing_charged(shop, media)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.files.storage import FileSystemStorage
 from django.core.management import call_command
 from django.db import DatabaseError
@@ -201,7 +202,7 @@ def test_a_process_that_was_taken_for_dead_gives_the_picture_that_recovery_charg
 
     monkeypatch.setattr(pipeline, "describe", be_slow)
     if not asked:
-        monkeypatch.setattr(TryOn, "is_stored", away)
+        monkeypatch.setattr(TryOn, "stored_image", away)
     response = shop.post()
     run = TryOn.objects.get()
     if asked:
@@ -211,6 +212,23 @@ def test_a_process_that_was_taken_for_dead_gives_the_picture_that_recovery_charg
     assert run.status == "succeeded"
     assert [path.name for path in media.iterdir()] == [run.image.name]
     assert shop.ledger() == [("grant", 3), ("hold", -1), ("capture", 0)]
+
+
+def test_a_process_that_was_taken_for_dead_deletes_no_picture_that_recovery_charged_for(
+    shop: Shop, media: Path
+) -> None:
+    """Even if it fails then, or its client has gone."""
+
+    def fail(tryon: TryOn) -> None:
+        assert len(recover(later()).captured) == 1
+        raise RuntimeError("cannot be shown")
+
+    with pytest.raises(RuntimeError):
+        async_to_sync(pipeline.execute)(lambda: order(shop), fail)
+    run = TryOn.objects.get()
+    assert run.status == "succeeded"
+    assert [path.name for path in media.iterdir()] == [run.image.name]
+    assert shop.balance() == 2
 
 
 def test_a_file_that_a_slow_process_writes_after_all_is_deleted_a_lease_later(shop: Shop, media: Path) -> None:
@@ -292,6 +310,42 @@ def test_the_picture_of_a_dead_processs_job_is_fetched_and_charged(shop: Shop, q
     assert (dead.status, dead.model, dead.provider_request_id) == ("succeeded", "queue-1", "job-1")
     assert [file.read_bytes() for file in media.iterdir()] == [png()]
     assert shop.balance() == 2
+
+
+def test_the_picture_of_a_job_takes_the_place_of_the_half_that_was_written(
+    shop: Shop, queue: Queue, media: Path
+) -> None:
+    queue.pictures = {"job-1": png()}
+    dead = _dead_run_with_a_job(shop, "job-1")
+    file = leave_file(dead, media, "png", png()[:500])
+    assert recover() == Recovered(captured=[dead])
+    dead.refresh_from_db()
+    assert dead.image.name == file.name
+    assert [file.read_bytes() for file in media.iterdir()] == [png()]
+
+
+def test_a_process_that_was_taken_for_dead_gives_the_copy_that_recovery_fetched(
+    shop: Shop, queue: Queue, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And takes its own away: nobody would know of it."""
+    leave, resume = pipeline._Run.leave, QueueProvider.resume
+
+    def be_slow(self: Any, result: Any) -> Any:
+        assert len(recover(later()).captured) == 1
+        return leave(self, result)
+
+    async def make(self: QueueProvider, job: str) -> Any:
+        queue.pictures[job] = png()
+        return await resume(self, job)
+
+    monkeypatch.setattr(pipeline._Run, "leave", be_slow)
+    monkeypatch.setattr(QueueProvider, "resume", make)
+    response = shop.post()
+    run = TryOn.objects.get()
+    assert response.status_code == 200
+    assert response.json()["image_url"] == f"http://testserver{run.image.url}"
+    assert [path.name for path in media.iterdir()] == [run.image.name]
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("capture", 0)]
 
 
 @pytest.mark.parametrize("pictures", [{}, {"job-1": b"<html>no picture</html>"}], ids=["unknown", "unusable"])
