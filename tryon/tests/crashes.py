@@ -11,8 +11,7 @@ from typing import Any
 from django.dispatch import Signal
 
 from tryon import pipeline
-from tryon.credits import LedgerCredits
-from tryon.models import TryOn
+from tryon.models import CreditEntry, TryOn
 from tryon.signals import try_on_failed, try_on_succeeded
 
 
@@ -49,6 +48,21 @@ def _after(owner: Any, name: str, arrive: Callable[[], None]) -> None:
     setattr(owner, name, wrapper)
 
 
+def _booking(kind: CreditEntry.Kind, arrive: Callable[[], None], *, booked: bool) -> None:
+    """Before or after a line of the ledger is written, in the transaction."""
+    save = CreditEntry.save
+
+    def wrapper(self: CreditEntry, *args: Any, **kwargs: Any) -> None:
+        if booked:
+            save(self, *args, **kwargs)
+        if self.kind == kind:
+            arrive()
+        if not booked:
+            save(self, *args, **kwargs)
+
+    CreditEntry.save = wrapper  # type: ignore[assignment,method-assign]
+
+
 def _half_way_through_the_file(arrive: Callable[[], None]) -> None:
     def halves(self: Any, chunk_size: int | None = None) -> Iterator[bytes]:
         data = self.read()
@@ -74,16 +88,20 @@ def _announcing(announced: Signal, arrive: Callable[[], None], *, told: bool) ->
 
 
 POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
-    "holding": lambda arrive: _after(LedgerCredits, "hold", arrive),
+    "holding": lambda arrive: _booking(CreditEntry.Kind.HOLD, arrive, booked=False),
     "held": lambda arrive: _after(pipeline, "admit", arrive),
     "answered": lambda arrive: _before(pipeline, "inspect", arrive),
     "writing": _half_way_through_the_file,
     "written": lambda arrive: _after(pipeline, "store", arrive),
-    "charging": lambda arrive: _after(LedgerCredits, "capture", arrive),
+    "charging": lambda arrive: _booking(CreditEntry.Kind.CAPTURE, arrive, booked=False),
     "charged": lambda arrive: _announcing(try_on_succeeded, arrive, told=False),
     "announced": lambda arrive: _announcing(try_on_succeeded, arrive, told=True),
+    "releasing": lambda arrive: _booking(CreditEntry.Kind.RELEASE, arrive, booked=True),
     "released": lambda arrive: _announcing(try_on_failed, arrive, told=False),
 }
-"""In the transaction that holds the credit, and right after it; when the provider has answered; with half of the
-picture in its file, and with all of it; in the transaction that charges, and right after it; when the end was
-announced, but not written down; and when a run that failed has its credit back and nobody was told."""
+"""In the transaction that holds the credit, when the balance is lower and the ledger does not say so; right after it;
+when the provider has answered; with half of the picture in its file, and with all of it; in the transaction that
+charges, when the run has succeeded and the ledger does not say so; right after it; when the end was announced, but
+that is not written down. And where a run fails: in the transaction that gives its credit back, when the ledger says so
+and the balance does not; and right after it.
+"""

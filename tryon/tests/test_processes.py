@@ -115,9 +115,14 @@ TRACES: Final[dict[str, Trace]] = {
     "charging": ("running", "a file", "no record"),
     "charged": ("succeeded", "a file", "no record"),
     "announced": ("succeeded", "a file", "a record"),
+    "releasing": ("running", "no file", "no record"),
     "released": ("failed", "no file", "no record"),
 }
 """What a run looks like whose process died at a point of crashes.py; of "holding" nothing is left."""
+
+
+FAILING: Final = {"releasing": 2, "released": 2, "": 1}
+"""How many of a server's four runs fail: none where one of four dies as it succeeds."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ def kills() -> list[Kill]:
     points += [""] * (KILLS - len(points))
     chance.shuffle(points)
     return [
-        Kill(number, point, nth=chance.randint(1, 2 if point == "released" else 4), after=chance.uniform(0.05, 0.4))
+        Kill(number, point, nth=chance.randint(1, FAILING.get(point, 4)), after=chance.uniform(0.05, 0.4))
         for number, point in enumerate(points)
     ]
 
@@ -154,8 +159,7 @@ class DyingServer:
         self.kill = kill
         self.shopper = Shopper.create(f"kill-{kill.number}", 10, street.vendor)
         self.server = street.serve(crash=(kill.point, kill.nth, SIGKILL) if kill.point else None)
-        # Runs may fail as well; but those of a server that dies as the nth of four succeeds must not.
-        failing = {"released": 2, "": 1}.get(kill.point, 0)
+        failing = FAILING.get(kill.point, 0)
         missing = {"catalog_image_url": self.shopper.body["catalog_image_url"] + ".missing"}
         self.requests = [
             Request(self.shopper, key=f"order-{n}" if n % 2 else "", changes=missing if n < failing else {})
@@ -350,7 +354,7 @@ def test_a_recovery_that_is_killed_is_made_up_for(street: Street) -> None:
     """Servers die as they recover what other servers left that died: runs with a picture, and runs with none."""
     left = ["held", "answered", "written", "written", "charged", "charged", "released"]
     let_die([DyingServer(Kill(number, point, nth=2), street) for number, point in enumerate(left)])
-    for point in ("charging", "charged", "announced", "released"):
+    for point in ("charging", "charged", "announced", "releasing", "released"):
         time_passes()
         street.serve(crash=(point, 1, SIGKILL), RECOVER_EVERY=3600).wait()  # it looks when it starts
     recovered = street.settle()
