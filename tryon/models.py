@@ -187,6 +187,7 @@ class CreditEntry(models.Model):
         verbose_name = _("credit entry")
         verbose_name_plural = _("credit entries")
         ordering = ["-id"]
+        indexes = [models.Index(fields=["key"], name="tryon_entry_by_run")]
         constraints = [
             models.UniqueConstraint(fields=["key"], condition=Q(kind="hold"), name="tryon_one_hold_per_run"),
             models.UniqueConstraint(
