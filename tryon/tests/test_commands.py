@@ -354,6 +354,7 @@ def no_tables(shop: Shop) -> Iterator[None]:
         ["grant_credits", "ada", 1, "--reason=x"],
         ["recover_tryons"],
         ["clear_idempotency_keys"],
+        ["audit_credits"],
         ["generate_tryon", "--demo", "--user=ada"],
         ["generate_tryon", "--demo"],
     ],
@@ -381,6 +382,7 @@ def test_a_key_that_could_not_be_printed_does_not_count(shop: Shop) -> None:
     [
         ["recover_tryons"],
         ["clear_idempotency_keys"],
+        ["audit_credits"],
         ["create_api_key", "ada"],
         ["grant_credits", "ada", "1", "--reason=x"],
     ],
