@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from django.conf import settings
 from django.core.files.storage import Storage, storages
 from django.db import connections, models, router
-from django.db.models import Case, Count, Exists, F, Max, Min, OuterRef, Q, Subquery, Sum, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models import Case, Q, When
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
 from django.utils.translation import gettext_lazy as _
@@ -133,14 +132,6 @@ class ApiKey(models.Model):
             type(self).objects.filter(pk=self.pk).update(last_used_at=now)
 
 
-class CreditAccountQuerySet(models.QuerySet["CreditAccount"]):
-    """Queries by what the ledger says of a balance."""
-
-    def unbalanced(self) -> CreditAccountQuerySet:
-        """Accounts whose balance is not the sum of their entries, with that sum as ``total``."""
-        return self.annotate(total=Sum("entries__amount", default=0)).exclude(balance=F("total"))
-
-
 class CreditAccount(models.Model):
     """A user's credits. ``balance`` always equals the sum of the account's entries."""
 
@@ -154,8 +145,6 @@ class CreditAccount(models.Model):
     )
     balance = models.BigIntegerField(_("balance"), default=0, editable=False, help_text=_("Credits."))
 
-    objects = CreditAccountQuerySet.as_manager()
-
     class Meta:
         verbose_name = _("credit account")
         verbose_name_plural = _("credit accounts")
@@ -165,57 +154,6 @@ class CreditAccount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user or _('deleted user')}: {self.balance}"
-
-
-class CreditEntryQuerySet(models.QuerySet["CreditEntry"]):
-    """Queries by the runs that lines are about."""
-
-    def by_run(self) -> Any:
-        """A dictionary for each run that has lines, with what they come to as ``ledger`` and ``held``.
-
-        ``ledger`` is "held", "captured" or "released"; else it says what is wrong with them.
-        """
-        kinds = CreditEntry.Kind
-        is_given_back = Q(releases__gt=0) | Q(refunds__gt=0)
-        ledger = Case(
-            When(holds=0, then=Value("no hold")),
-            # Unique constraints refuse these, where the database has conditional ones.
-            When(holds__gt=1, then=Value("held more than once")),
-            When(captures__gt=0, releases__gt=0, then=Value("captured and released")),
-            When(captures__gt=1, then=Value("captured more than once")),
-            When(releases__gt=1, then=Value("released more than once")),
-            When(refunds__gt=1, then=Value("refunded more than once")),
-            When(captures=0, refunds=1, then=Value("refunded without a capture")),
-            When(~Q(first_account=F("last_account")), then=Value("lines in more than one account")),
-            When(is_given_back & ~Q(total=0), then=Value("another amount given back")),
-            When(captures=1, then=Value("captured")),
-            When(releases=1, then=Value("released")),
-            default=Value("held"),
-        )
-        return (
-            self.exclude(key=None)
-            .order_by()
-            .values("key")
-            .annotate(
-                holds=Count("pk", filter=Q(kind=kinds.HOLD)),
-                captures=Count("pk", filter=Q(kind=kinds.CAPTURE)),
-                releases=Count("pk", filter=Q(kind=kinds.RELEASE)),
-                refunds=Count("pk", filter=Q(kind=kinds.REFUND)),
-                first_account=Min("account"),
-                last_account=Max("account"),
-                held=-Sum("amount", filter=Q(kind=kinds.HOLD), default=0),
-                total=Sum("amount"),
-            )
-            .annotate(ledger=ledger)
-        )
-
-    def without_run(self) -> CreditEntryQuerySet:
-        """Lines of runs that are no longer there. A host may delete old runs; their lines stay."""
-        return self.exclude(key=None).exclude(Exists(TryOn.objects.filter(pk=OuterRef("key"))))
-
-    def unsettled(self) -> Any:
-        """As ``by_run()``, those of the runs that are no longer there which nobody can settle any more."""
-        return self.without_run().by_run().exclude(ledger__in=["captured", "released"])
 
 
 class CreditEntry(models.Model):
@@ -244,8 +182,6 @@ class CreditEntry(models.Model):
     )
     reason = models.CharField(_("reason"), max_length=200, blank=True)
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
-
-    objects = CreditEntryQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("credit entry")
@@ -299,22 +235,6 @@ class TryOnQuerySet(models.QuerySet["TryOn"]):
         """Free the Idempotency-Keys of ended runs made before a moment; how many."""
         old = self.exclude(idempotency_key="").filter(created_at__lt=before, finished_at__isnull=False)
         return old.update(idempotency_key="", fingerprint="")
-
-    def unsettled(self) -> TryOnQuerySet:
-        """Runs whose state and lines in the ledger disagree, with what these come to: ``ledger``, ``held``."""
-        expected = Case(
-            When(status=TryOn.Status.SUCCEEDED, then=Value("captured")),
-            When(status__in=[TryOn.Status.FAILED, TryOn.Status.CANCELLED], then=Value("released")),
-            default=Value("held"),
-        )
-        lines = CreditEntry.objects.filter(key=OuterRef("pk")).by_run()
-        # The operator's have no lines, and a free one has no end if its user was deleted before.
-        of_nobody = Q(user=None, credits=0, held=0, ledger__in=["nothing", "held"])
-        return (
-            self.annotate(ledger=Coalesce(Subquery(lines.values("ledger")), Value("nothing")))
-            .annotate(held=Coalesce(Subquery(lines.values("held")), 0))
-            .exclude(Q(ledger=expected, held=F("credits")) | of_nobody)
-        )
 
 
 class TryOn(models.Model):

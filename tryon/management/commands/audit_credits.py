@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from ...audit import accounts_adrift, deleted_runs_adrift, lines_of_deleted_runs, runs_adrift
 from ...conf import conf
 from ...credits import LedgerCredits, get_credits
 from ...models import CreditAccount, CreditEntry, TryOn, database
@@ -30,31 +31,26 @@ class Command(BaseCommand):
             return extent()
 
 
-# What is compared is compared in one query, so that it is of one moment though servers work meanwhile. A transaction
-# around all of them would keep those waiting on SQLite.
-
-
 def differing_accounts() -> Iterator[str]:
-    account: Any
-    for account in CreditAccount.objects.using(database()).unbalanced().select_related("user").order_by("pk"):
+    for account in accounts_adrift():
         difference = account.balance - account.total
         user = account.user or "deleted user"
         yield f"account {account.pk} ({user}): balance {account.balance}, ledger {account.total}: {difference:+d}"
 
 
 def differing_runs() -> Iterator[str]:
-    run: Any
-    for run in TryOn.objects.using(database()).unsettled().order_by("created_at"):
+    for run in runs_adrift():
         state = f"{run.status}, {run.credits} credit(s)"
         yield f"run {run.pk} ({state}): the ledger says {run.ledger}, {run.held} credit(s)"
-    for lines in CreditEntry.objects.using(database()).unsettled():
+    for lines in deleted_runs_adrift():
         yield f"run {lines['key']} (deleted): the ledger says {lines['ledger']}, {lines['held']} credit(s)"
 
 
 def extent() -> str:
     """How much agrees."""
-    entries = CreditEntry.objects.using(database())
-    accounts, runs = CreditAccount.objects.using(database()).count(), TryOn.objects.using(database()).count()
-    deleted = entries.without_run().values("key").distinct().count()
+    accounts, entries, runs = (
+        model.objects.using(database()).count() for model in (CreditAccount, CreditEntry, TryOn)
+    )
+    deleted = lines_of_deleted_runs().values("key").distinct().count()
     also = f" and {deleted} deleted ones" if deleted else ""
-    return f"{accounts} accounts, {entries.count()} ledger lines, {runs} runs{also}: all agree."
+    return f"{accounts} accounts, {entries} ledger lines, {runs} runs{also}: all agree."
