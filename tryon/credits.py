@@ -82,6 +82,8 @@ class LedgerCredits(CreditsBackend):
 
     def hold(self, key: UUID, user: User, amount: int) -> None:
         account_id = self._account_id(user)
+        if not account_id and not amount:  # a free picture is for those who never had a credit, too
+            account_id = CreditAccount.objects.get_or_create(user=user)[0].pk
         # The condition is part of the UPDATE: two requests cannot both spend the last credit.
         changed = CreditAccount.objects.filter(pk=account_id, balance__gte=amount).update(
             balance=F("balance") - amount

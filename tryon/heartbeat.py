@@ -40,21 +40,21 @@ class Heartbeat:
     """
 
     def __init__(self) -> None:
-        self._alive: set[UUID] = set()
+        self._alive: dict[UUID, float] = {}
         self._told: set[UUID] = set()
         self._lock = threading.Lock()
         self._is_beating = False
 
     def keep_alive(self, run: UUID) -> None:
-        """Renew the lease of ``run`` from now on."""
+        """Renew the lease of ``run`` from now on; but not of one that hangs, for long after its deadline."""
         with self._lock:
-            self._alive.add(run)
+            self._alive[run] = time.monotonic() + conf.DEADLINE + conf.LEASE
             self._start()
 
     def let_go(self, run: UUID) -> None:
         """Leave the lease of ``run`` alone."""
         with self._lock:
-            self._alive.discard(run)
+            self._alive.pop(run, None)
 
     def tell(self, run: UUID) -> None:
         """Write down, with the next beat, that the end of ``run`` was announced."""
@@ -64,8 +64,19 @@ class Heartbeat:
 
     def beat(self) -> bool:
         """Write what there is to write, in two queries at most; whether it was. Else it waits for the next beat."""
+        now = time.monotonic()
         with self._lock:
+            self._alive = {run: until for run, until in self._alive.items() if now < until}
             alive, told = list(self._alive), list(self._told)
+        return self._write(alive, told)
+
+    def stop(self) -> bool:
+        """The last beat of a process: what it has told, and no lease of a run that dies with it."""
+        with self._lock:
+            told = list(self._told)
+        return self._write([], told)
+
+    def _write(self, alive: list[UUID], told: list[UUID]) -> bool:
         try:
             if alive or told:
                 connect()
@@ -82,8 +93,8 @@ class Heartbeat:
 
     def _start(self) -> None:
         if not self._is_beating and outlives_us():
-            self._is_beating = True
             threading.Thread(target=self._beat_on, name="tryon-heartbeat", daemon=True).start()
+            self._is_beating = True
 
     def _beat_on(self) -> None:
         # Longer than most runs take: few cost a renewal.
@@ -104,4 +115,4 @@ heartbeat = Heartbeat()
 """This process's."""
 
 # Without this the ends of the last moments would be announced again.
-atexit.register(heartbeat.beat)
+atexit.register(heartbeat.stop)

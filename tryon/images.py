@@ -140,6 +140,15 @@ def normalise(data: bytes, *, field: str) -> Photo:
         ) from error
 
 
+def decode(data: bytes) -> None:
+    """Decode every pixel, and raise ``UnusableImage`` if one is missing."""
+    image = _open(data)
+    try:
+        image.load()
+    except Exception as error:
+        raise UnusableImage("the image is damaged.") from error
+
+
 def thumbnail(data: bytes, height: int) -> bytes:
     """A small JPEG for a list: at most ``height`` pixels high and twice as wide, transparency on white.
 

@@ -219,6 +219,6 @@ def _beat() -> None:
     from .heartbeat import heartbeat
 
     try:
-        heartbeat.beat()
+        heartbeat.stop()
     finally:
         connections.close_all()

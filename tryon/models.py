@@ -218,9 +218,10 @@ class TryOnQuerySet(models.QuerySet["TryOn"]):
         """Runs whose process did not live to end them."""
         return self.unfinished().filter(lease_until__lt=now)
 
-    def unannounced(self, before: datetime) -> TryOnQuerySet:
-        """Runs that ended before a moment, of which nobody was told."""
-        return self.filter(announced_at=None, finished_at__lt=before)
+    def unannounced(self, now: datetime) -> TryOnQuerySet:
+        """Runs that ended a lease ago without anybody being told; whoever takes their lease is about to."""
+        ended = now - timedelta(seconds=conf.LEASE)
+        return self.filter(announced_at=None, finished_at__lt=ended, lease_until__lt=now)
 
     def with_leftovers(self) -> TryOnQuerySet:
         """Runs without a picture that may have left a file."""
@@ -381,8 +382,8 @@ class TryOn(models.Model):
         return self.move(status, finished_at=timezone.now(), **fields)
 
     def take_over(self, until: datetime) -> bool:
-        """Take a dead run's lease, which one of several processes gets; whether this call did it."""
-        unchanged = type(self).objects.unfinished().filter(pk=self.pk, lease_until=self.lease_until)
+        """Take a dead run, or one that ended unannounced. Of several processes one gets it; whether this did."""
+        unchanged = type(self).objects.filter(pk=self.pk, lease_until=self.lease_until, announced_at=None)
         return unchanged.update(lease_until=until) == 1
 
     def note_job(self, job: str) -> bool:

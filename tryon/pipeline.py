@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeAlias, Typ
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.db import DatabaseError, IntegrityError, close_old_connections, transaction
+from django.db import Error, IntegrityError, close_old_connections, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -166,9 +166,13 @@ _under_way: set[_Run[Any]] = set()
 """Runs of this process that have not ended, whether or not a request waits for them."""
 
 
+_in_threads: set[_Run[Any]] = set()
+"""Those that a thread works on, which goes on when its request is cancelled."""
+
+
 def is_busy() -> bool:
     """Whether this process makes pictures, or cleans up after some."""
-    return bool(_under_way or _detached)
+    return bool(_under_way or _in_threads or _detached)
 
 
 def stop(*, outliving: bool = True) -> None:
@@ -187,7 +191,7 @@ class _Whole(ContentFile):  # type: ignore[type-arg]  # it cannot be subscripted
     DEFAULT_CHUNK_SIZE = sys.maxsize
 
 
-class _GivenUp(Exception):
+class _Unwanted(Exception):
     """Nobody waits for this run any more."""
 
 
@@ -215,6 +219,8 @@ class _Run(Generic[T]):
         self._lock = threading.Lock()
         self._is_in_a_thread = True
         self._given_up: _End | None = None
+        self._has_job = False
+        """Whether recovery might have stored a picture as well: the vendor's own, by the job's id."""
         self._tryon: TryOn | None = None
         self._file = ""
 
@@ -224,6 +230,7 @@ class _Run(Generic[T]):
 
     def enter(self) -> None:
         """Admit the run; or set ``answer``, where the order's key has its picture already."""
+        _in_threads.add(self)
         try:
             self.order = order = self._prepare()
             self.provider = _choose(order.provider)
@@ -234,6 +241,8 @@ class _Run(Generic[T]):
                 except IntegrityError:
                     earlier = find_earlier(order)  # another process was a moment faster with the same key
                     if earlier is None:
+                        if order.idempotency_key:
+                            raise KeyInUse from None  # and has failed by now
                         raise
             if earlier is not None:
                 self.answer = self._replay(earlier)
@@ -285,6 +294,7 @@ class _Run(Generic[T]):
 
     async def _note_job(self, job: str) -> None:
         assert self._tryon is not None  # noqa: S101 - the provider was asked
+        self._has_job = True
         if not await _in_thread(self._tryon.note_job, _storable(job)):
             raise DeadlineExceeded(GIVEN_UP)
 
@@ -292,15 +302,16 @@ class _Run(Generic[T]):
         """Store the picture and charge for it."""
         with self._lock:
             if self._given_up:
-                raise _GivenUp
+                raise _Unwanted
             self._is_in_a_thread = True
+        _in_threads.add(self)
         try:
             answer = self._store(result)
-        except BaseException:
+            self._given_up = None  # too late: it was charged
+            heartbeat.let_go(self.id)
+            return answer
+        finally:
             self._leave_the_thread()
-            raise
-        heartbeat.let_go(self.id)
-        return answer
 
     def _store(self, result: TryOnResult) -> T:
         tryon = self._tryon
@@ -313,36 +324,23 @@ class _Run(Generic[T]):
             found = describe(result, info, image=self._file, latency_ms=self._latency_ms())
             tryon.assign(**found)
             answer = self._present(tryon)  # before the charge: an answer that cannot be given is not paid for
-            if self._given_up:
-                raise _GivenUp
-            if not succeed(tryon, **found):
-                # By recovery, for a process that seemed dead: without a picture, with this one, or with the
-                # vendor's own copy of it.
-                raise OutcomeUnknown from DeadlineExceeded(GIVEN_UP)
-        except OutcomeUnknown as unknown:
-            image = _charged_image(tryon, unknown)
+            if not succeed(tryon, is_wanted=lambda: self._given_up is None, **found):
+                raise OutcomeUnknown from DeadlineExceeded(GIVEN_UP)  # recovery knows how it ended
+        except BaseException as error:  # noqa: BLE001 - raised again, unless the picture was charged in spite of it
+            image = _charged_image(tryon, error)
             if image != self._file:
                 self._discard()
-                if not image:
-                    raise (unknown.__cause__ or unknown) from None
-                tryon.assign(image=image)
-                answer = self._present(tryon)
-        except BaseException:
-            self._discard()
-            raise
+            if not image:
+                raise (error.__cause__ or error if isinstance(error, OutcomeUnknown) else error) from None
+            # By a commit whose answer was lost; or by recovery, for a process that seemed dead, with this picture or
+            # with the vendor's own copy of it.
+            tryon.assign(image=image)
+            answer = self._present(tryon)
         return answer
 
     def _discard(self) -> None:
-        """Delete the file before the run is ended. Where that fails, the run remembers it for recovery.
-
-        Unless the run has ended, with this file as its picture: by recovery, while this process seemed dead.
-        """
-        assert self._tryon is not None  # noqa: S101 - it has a file
-        try:
-            is_charged = self._tryon.stored_image() == self._file
-        except DatabaseError:
-            is_charged = False
-        if not is_charged and delete(self._file):
+        """Delete the file before the run is ended. Where that fails, the run remembers it for recovery."""
+        if delete(self._file):
             self._file = ""
 
     def _leave_the_thread(self) -> None:
@@ -352,6 +350,7 @@ class _Run(Generic[T]):
             given_up = self._given_up
         if given_up and self.is_admitted:
             self._fail(*given_up)
+        _in_threads.discard(self)
 
     def give_up(self, status: TryOn.Status, code: str, detail: str) -> None:
         """End the run without a picture; when a thread works on it, leave that to the thread."""
@@ -366,7 +365,8 @@ class _Run(Generic[T]):
         assert self._tryon is not None  # noqa: S101 - callers looked
         try:
             connect()
-            fail(self._tryon, status, code, detail, latency_ms=self._latency_ms(), has_leftovers=bool(self._file))
+            has_leftovers = bool(self._file) or self._has_job
+            fail(self._tryon, status, code, detail, latency_ms=self._latency_ms(), has_leftovers=has_leftovers)
         except Exception:
             # The error that brought us here matters more to the caller; the lease brings recovery here.
             logger.exception("Could not settle try-on %s; recover_tryons will.", self.id)
@@ -434,10 +434,11 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
     return tryon
 
 
-def succeed(tryon: TryOn, **found: Any) -> bool:
+def succeed(tryon: TryOn, *, is_wanted: Callable[[], bool] = lambda: True, **found: Any) -> bool:
     """Charge for the stored picture, and write what was ``found`` about it; whether the run had not ended yet.
 
-    Raise ``OutcomeUnknown`` if the database did not say whether it committed; for any other error nothing is charged.
+    ``is_wanted`` is asked right before the commit. Raise ``OutcomeUnknown`` if the database did not say whether it
+    committed; for any other error nothing is charged.
     """
     is_committing = False
     try:
@@ -447,6 +448,8 @@ def succeed(tryon: TryOn, **found: Any) -> bool:
                 if tryon.user is not None or tryon.credits:
                     get_credits().capture(tryon.pk, tryon.user, tryon.credits)
                 _announce_on_commit(try_on_succeeded, tryon)
+            if not is_wanted():
+                raise _Unwanted
             is_committing = True
     except BaseException as error:
         if is_committing:
@@ -470,18 +473,23 @@ def fail(
             status, error_code=code, error_detail=detail, latency_ms=latency_ms, has_leftovers=has_leftovers
         )
         if ended:
-            if tryon.user is not None or tryon.credits:  # a hold of 0, where pictures are free, has an end too
-                get_credits().release(tryon.pk, tryon.user, tryon.credits)
+            # Where there is no hold, as for the operator's runs, this does nothing; a hold of 0 has an end too.
+            get_credits().release(tryon.pk, tryon.user, tryon.credits)
             _announce_on_commit(try_on_failed, tryon)
     return ended
 
 
-def _charged_image(tryon: TryOn, unknown: OutcomeUnknown) -> str:
-    """The run's picture, if it succeeded, whoever committed it. Raise ``unknown`` if the database cannot be asked."""
+def _charged_image(tryon: TryOn, error: BaseException) -> str:
+    """The run's picture, if it has succeeded in spite of ``error``, whoever committed it; else ``""``.
+
+    Raise ``error`` if it left the outcome open and the database cannot be asked.
+    """
     try:
         return tryon.stored_image()
-    except DatabaseError:
-        raise unknown from unknown.__cause__
+    except Error:
+        if isinstance(error, OutcomeUnknown):
+            raise error from error.__cause__
+        return ""
 
 
 def store(tryon: TryOn, result: TryOnResult, info: images.ImageInfo) -> str:

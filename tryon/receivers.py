@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import IntegrityError
 
-from .models import TryOn, UsageRecord
+from .models import TryOn, UsageRecord, database
 from .signals import try_on_failed, try_on_succeeded
 
 logger = logging.getLogger("tryon.runs")
@@ -44,7 +44,7 @@ def record_usage(
     try:
         record.save(force_insert=True)
     except IntegrityError:
-        if UsageRecord.objects.filter(tryon_id=tryon_id).exists():
+        if UsageRecord.objects.using(database()).filter(tryon_id=tryon_id).exists():
             return
         record.user_id = None  # the user was deleted while the run was under way
         record.save(force_insert=True)

@@ -34,8 +34,8 @@ from .signals import try_on_failed, try_on_succeeded
 
 logger = logging.getLogger("tryon.recovery")
 
-LOOK_UP_TIMEOUT: Final = 15.0
-"""Seconds a vendor gets to hand over the picture of a job."""
+LOOK_UP_TIMEOUT: Final = timedelta(seconds=15)
+"""How long a vendor gets to hand over the picture of a job."""
 LOOK_UP_FOR: Final = timedelta(hours=1)
 """For how long a vendor that does not answer is asked again. Then the credit goes back."""
 AT_ONCE: Final = 1000
@@ -59,8 +59,10 @@ def recover(now: datetime | None = None) -> Recovered:
     now = now or timezone.now()
     recovered = Recovered()
     # Announcements first: ends of this very look are announced as they are made.
-    for tryon in _each(TryOn.objects.unannounced(now - timedelta(seconds=conf.LEASE))):
+    for tryon in _each(TryOn.objects.unannounced(now)):
         with _going_on(tryon):
+            if not tryon.take_over(expiry()):
+                continue
             signal = try_on_succeeded if tryon.status == TryOn.Status.SUCCEEDED else try_on_failed
             pipeline.announce(signal, tryon, repeated=True)
             recovered.announced.append(tryon)
@@ -75,16 +77,17 @@ def recover(now: datetime | None = None) -> Recovered:
 
 def _end(tryon: TryOn, now: datetime, recovered: Recovered) -> None:
     """End a dead run: with its picture if it was stored or can be had, else without."""
-    if not tryon.take_over(expiry()):
+    if not tryon.take_over(expiry() + LOOK_UP_TIMEOUT):
         return
     found = _stored(tryon, now)
     if found is None and tryon.provider_job:
         try:
             found = _look_up(tryon, now)
-        except ProviderUnavailable as error:
+        except Exception as error:
             if now < tryon.created_at + LOOK_UP_FOR:
                 logger.warning("Try-on %s waits for its job %s: %s", tryon.pk, tryon.provider_job, error)
                 return
+            logger.exception("Try-on %s is given up, and with it its job %s.", tryon.pk, tryon.provider_job)
     if found is None:
         detail = "The process that worked on it ended."
         if pipeline.fail(tryon, TryOn.Status.FAILED, "abandoned", detail, has_leftovers=True):
@@ -104,6 +107,7 @@ def _stored(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
             data = file.read()
         try:
             info = images.inspect(data)
+            images.decode(data)
         except TryOnError:
             continue  # it died as it wrote
         return {
@@ -123,6 +127,8 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
     """
     try:
         provider = choose_provider(tryon.provider)
+        if not provider.keeps_jobs:
+            raise ImproperlyConfigured(f"The provider {tryon.provider!r} keeps no jobs.")
         result = async_to_sync(_resume)(provider, tryon.provider_job)
         info = pipeline.inspect(result, provider)
     except ProviderUnavailable:
@@ -139,7 +145,7 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
 
 async def _resume(provider: AIProvider, job: str) -> TryOnResult:
     try:
-        return await provider.look_up(job, timeout=LOOK_UP_TIMEOUT)
+        return await provider.look_up(job, timeout=LOOK_UP_TIMEOUT.total_seconds())
     finally:
         await close_providers()  # this event loop ends with the call
 
@@ -165,7 +171,8 @@ def _storage() -> Storage:
 
 
 def _each(runs: TryOnQuerySet) -> list[TryOn]:
-    return list(runs.using(database()).select_related("user").order_by("created_at")[:AT_ONCE])
+    """Any of them: those that cannot be mended are not to keep the others from being looked at."""
+    return list(runs.using(database()).select_related("user").order_by("?")[:AT_ONCE])
 
 
 @contextlib.contextmanager

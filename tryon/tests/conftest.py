@@ -47,7 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def no_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """The heart beats when a test says so, and not in a thread that another test would meet."""
     monkeypatch.setattr(heartbeat, "_start", lambda: None)
-    monkeypatch.setattr(heartbeat, "_alive", set())
+    monkeypatch.setattr(heartbeat, "_alive", {})
     monkeypatch.setattr(heartbeat, "_told", set())
 
 

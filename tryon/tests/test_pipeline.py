@@ -20,6 +20,7 @@ from tryon import pipeline
 from tryon.conf import conf
 from tryon.credits import LedgerCredits
 from tryon.exceptions import GenerationFailed, ImageUnreachable, InsufficientCredits, OutcomeUnknown
+from tryon.heartbeat import heartbeat
 from tryon.models import TryOn
 from tryon.pipeline import Order
 from tryon.recovery import recover
@@ -139,10 +140,10 @@ def test_cancelled_during_the_entering_hop_leaves_no_hold(
     _assert_nothing_happened(shop, media)
 
 
-def _cancelled_at(moment: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cancel a run as its leaving thread is about to call the pipeline's function ``moment``, which then goes on."""
+def _cancelled_at(owner: Any, moment: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancel a run as its leaving thread is about to call this function, which then goes on."""
     reached, gone = threading.Event(), threading.Event()
-    function, give_up = getattr(pipeline, moment), pipeline._Run.give_up
+    function, give_up = getattr(owner, moment), pipeline._Run.give_up
 
     def wait(*args: Any, **kwargs: Any) -> Any:
         reached.set()
@@ -153,25 +154,28 @@ def _cancelled_at(moment: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> N
         give_up(self, *args)
         gone.set()
 
-    monkeypatch.setattr(pipeline, moment, wait)
+    monkeypatch.setattr(owner, moment, wait)
     monkeypatch.setattr(pipeline._Run, "give_up", tell)
     left = _watch_leaving(monkeypatch)
     asyncio.run(_cancelled_while(lambda: order(shop), reached))
     assert left.wait(10)
 
 
-def test_cancelled_before_the_charge_costs_nothing_and_leaves_no_file(
-    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("owner", "moment"), [(pipeline, "describe"), (pipeline, "succeed"), (LedgerCredits, "capture")]
+)
+def test_cancelled_before_the_commit_costs_nothing_and_leaves_no_file(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, moment: str
 ) -> None:
-    _cancelled_at("describe", shop, monkeypatch)
+    _cancelled_at(owner, moment, shop, monkeypatch)
     assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
     _assert_nothing_happened(shop, media)
 
 
-def test_cancelled_during_the_charge_is_charged_with_its_picture(
+def test_cancelled_after_the_commit_is_charged_with_its_picture(
     shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _cancelled_at("succeed", shop, monkeypatch)
+    _cancelled_at(heartbeat, "tell", shop, monkeypatch)
     assert shop.ledger() == [("grant", 3), ("hold", -1), ("capture", 0)]
     assert [path.name for path in media.iterdir()] == [TryOn.objects.get(status="succeeded").image.name]
 
