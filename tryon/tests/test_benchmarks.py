@@ -1,4 +1,4 @@
-"""The benchmark runs, and what it prints makes sense. How fast anything is, no test can say."""
+"""The benchmarks run, and what they print makes sense. How fast anything is, no test can say."""
 
 from __future__ import annotations
 
@@ -41,9 +41,49 @@ def test_benchmark_prints_the_server_beside_the_bare_client() -> None:
     assert server > floor > 0, "a server does more than a bare client"
 
 
-def test_benchmark_says_what_is_wrong_with_a_database() -> None:
+@pytest.mark.stress
+@pytest.mark.parametrize("name", ["SQLite", "PostgreSQL"])
+def test_creates_prints_queries_and_creates_per_second(name: str) -> None:
+    command = [sys.executable, "-m", "tryon.benchmarks.creates", "--creates=8", "--concurrency", "1", "4"]
+    result = subprocess.run([*command, "--only", name.lower()], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    assert result.returncode == 0, result.stderr
+    titles, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in result.stdout.splitlines()
+        if line.startswith("|")
+    ]
+    assert titles == [
+        name,
+        "queries",
+        "BEGIN, COMMIT",
+        "creates/s, 1 process, 1 at a time",
+        "creates/s, 1 process, 4 at a time",
+        "creates/s, 2 processes, 1 at a time",
+        "creates/s, 2 processes, 4 at a time",
+    ]
+    counts = {what: (int(queries), int(commands)) for what, queries, commands, *_ in rows}
+    assert list(counts) == ["success", "success with a key", "replay", "provider failure", "no credits"]
+    assert all(queries > 0 for queries, _ in counts.values())
+    assert sum(counts["success"]) <= 12
+    assert counts["success"][1] == 4, "two transactions, one to enter and one to leave"
+    assert counts["replay"][1] == 0, "nothing is written"
+    measured, silent = rows[:2], rows[2:]
+    assert all(float(rate) > 0 for _, _, _, *rates in measured for rate in rates)
+    assert all(rates == [""] * 4 for _, _, _, *rates in silent)
+
+
+def test_creates_says_what_is_wrong_with_an_argument() -> None:
+    command = [sys.executable, "-m", "tryon.benchmarks.creates", "--concurrency", "0"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert "argument --concurrency: invalid positive value: '0'" in result.stderr
+
+
+@pytest.mark.parametrize("module", ["tryon.benchmarks", "tryon.benchmarks.creates"])
+def test_benchmark_says_what_is_wrong_with_a_database(module: str) -> None:
     url = "postgres://nobody@127.0.0.1:9/none"
-    command = [sys.executable, "-m", "tryon.benchmarks", "--database", url]
+    command = [sys.executable, "-m", module, "--database", url]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     assert "--database: " in result.stderr
