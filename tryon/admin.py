@@ -29,7 +29,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy
 
 from . import images
-from .credits import MAX_GRANT, LedgerCredits, get_credits
+from .conf import MAX_AMOUNT
+from .credits import LedgerCredits, get_credits
 from .exceptions import InsufficientCredits
 from .models import ApiKey, CreditAccount, CreditEntry, TryOn, UsageRecord, database
 
@@ -234,8 +235,8 @@ class GrantForm(ReasonForm):
     field_order = ("credits", "reason")
     credits = forms.IntegerField(
         label=_("Credits"),
-        min_value=-MAX_GRANT,
-        max_value=MAX_GRANT,
+        min_value=-MAX_AMOUNT,
+        max_value=MAX_AMOUNT,
         widget=AdminIntegerFieldWidget,
         help_text=_("Negative to take credits away."),
     )
@@ -250,7 +251,7 @@ class GrantForm(ReasonForm):
 class AccountForm(ModelForm):
     """A user's first credits, which open the account, and why."""
 
-    credits = forms.IntegerField(label=_("Credits"), min_value=1, max_value=MAX_GRANT, widget=AdminIntegerFieldWidget)
+    credits = forms.IntegerField(label=_("Credits"), min_value=1, max_value=MAX_AMOUNT, widget=AdminIntegerFieldWidget)
     reason = forms.CharField(
         label=_("Reason"), max_length=200, widget=AdminTextInputWidget, help_text=_("It stands in the ledger.")
     )

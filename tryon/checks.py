@@ -34,8 +34,8 @@ from django.core.files.storage import FileSystemStorage, InvalidStorageError, st
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from .conf import conf, known_settings
-from .credits import MAX_GRANT, get_credits
+from .conf import MAX_AMOUNT, conf, known_settings
+from .credits import get_credits
 from .dispatch import choose_provider, providers
 
 Apps = Sequence[AppConfig] | None
@@ -75,6 +75,8 @@ def _check_types() -> Iterator[CheckMessage]:
             yield Error(f'TRYON["{name}"] is {value!r}.', hint=hint, id="tryon.E001")
         elif (least := known[name].least) is not None and not (isinstance(value, int | float) and value >= least):
             yield Error(f'TRYON["{name}"] is {value!r}.', hint=f"Give it {least} or more.", id="tryon.E001")
+        elif (most := known[name].most) is not None and not (isinstance(value, int | float) and value <= most):
+            yield Error(f'TRYON["{name}"] is {value!r}.', hint=f"Give it {most:,} at most.", id="tryon.E001")
         elif (choices := known[name].choices) and value not in choices:
             hint = f"Use one of: {', '.join(map(repr, choices))}."
             yield Error(f'TRYON["{name}"] is {value!r}.', hint=hint, id="tryon.E001")
@@ -106,8 +108,8 @@ def _check_prices() -> Iterator[CheckMessage]:
                 hint=hint,
                 id="tryon.E005",
             )
-        if not isinstance(price, int) or isinstance(price, bool) or not 0 <= price <= MAX_GRANT:
-            hint = f"Give whole credits, 0 to {MAX_GRANT:,}."
+        if not isinstance(price, int) or isinstance(price, bool) or not 0 <= price <= MAX_AMOUNT:
+            hint = f"Give whole credits, 0 to {MAX_AMOUNT:,}."
             yield Error(f'TRYON["PRICES"][{name!r}] is {price!r}.', hint=hint, id="tryon.E005")
 
 

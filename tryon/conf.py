@@ -20,6 +20,12 @@ DEFAULT_PROMPT = (
 )
 
 
+DAY = 24 * 3600
+"""Seconds."""
+MAX_AMOUNT = 1_000_000_000
+"""Credits of one price or one grant: far from where a database's integers end."""
+
+
 class Setting(Generic[T]):
     """One key of ``settings.TRYON``, with its default."""
 
@@ -29,12 +35,15 @@ class Setting(Generic[T]):
         kind: type | tuple[type, ...],
         *,
         least: float | None = None,
+        most: float | None = None,
         choices: Sequence[T] = (),
     ) -> None:
         self.default = default
         self.kind = kind
         self.least = least
         """The smallest value that makes sense."""
+        self.most = most
+        """The largest one, where a larger would break something."""
         self.choices = choices
         """All values that make sense; empty if they cannot be counted."""
 
@@ -66,13 +75,13 @@ class Conf:
     PROMPT = Setting[str](DEFAULT_PROMPT, str)
     """What a provider that reads prompts is told, unless the caller says otherwise."""
 
-    DEADLINE = Setting[float](120.0, (int, float), least=1)
+    DEADLINE = Setting[float](120.0, (int, float), least=1, most=DAY)
     """Seconds one run may take, downloads included; then it fails and its credit goes back."""
 
-    LEASE = Setting[float](60.0, (int, float), least=5)
+    LEASE = Setting[float](60.0, (int, float), least=5, most=DAY)
     """Seconds after which a run whose process no longer renews its lease is taken for dead."""
 
-    RECOVER_EVERY = Setting[float](60.0, (int, float), least=0)
+    RECOVER_EVERY = Setting[float](60.0, (int, float), least=0, most=DAY)
     """Seconds between two looks of a server for what dead processes left; 0 leaves it to ``recover_tryons``."""
 
     ON_DISCONNECT = Setting[str]("cancel", str, choices=("cancel", "finish"))
@@ -82,16 +91,16 @@ class Conf:
     picture can be asked for again; without one nobody could, and it is cancelled as well.
     """
 
-    DRAIN = Setting[float](130.0, (int, float), least=0)
+    DRAIN = Setting[float](130.0, (int, float), least=0, most=DAY)
     """Seconds that running requests get to finish after SIGTERM; meanwhile new ones get a 503.
 
     What takes longer than that fails; its credit goes back. See lifespan.py.
     """
 
-    IDEMPOTENCY_TTL = Setting[float](24 * 3600.0, (int, float), least=1)
+    IDEMPOTENCY_TTL = Setting[float](float(DAY), (int, float), least=1, most=1000 * DAY)
     """Seconds for which an Idempotency-Key is remembered."""
 
-    PRICE = Setting[int](1, int, least=0)
+    PRICE = Setting[int](1, int, least=0, most=MAX_AMOUNT)
     """Credits one picture costs, unless PRICES says otherwise."""
 
     PRICES = Setting[Mapping[str, int]]({}, Mapping)

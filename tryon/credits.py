@@ -7,7 +7,7 @@ disagree.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
@@ -17,16 +17,12 @@ from django.utils.module_loading import import_string
 
 from providers.base import AIProvider
 
-from .conf import conf
+from .conf import MAX_AMOUNT, conf
 from .exceptions import InsufficientCredits
 from .models import CreditAccount, CreditEntry, database
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-
-
-MAX_GRANT: Final = 1_000_000_000
-"""Credits that one grant may add or take: far from where a database's integers end."""
 
 
 def price_of(provider: AIProvider) -> int:
@@ -129,8 +125,8 @@ class LedgerCredits(CreditsBackend):
         return is_new
 
     def grant(self, user: User, amount: int, *, reason: str = "") -> int:
-        if not 0 < abs(amount) <= MAX_GRANT:
-            raise ValueError(f"The amount is {amount}. Give 1 to {MAX_GRANT:,} credits, negative to take them.")
+        if not 0 < abs(amount) <= MAX_AMOUNT:
+            raise ValueError(f"The amount is {amount}. Give 1 to {MAX_AMOUNT:,} credits, negative to take them.")
         with transaction.atomic(using=database()):
             account, _ = CreditAccount.objects.get_or_create(user=user)
             changed = CreditAccount.objects.filter(pk=account.pk, balance__gte=-amount).update(

@@ -22,7 +22,8 @@ from django.utils.formats import localize
 from PIL import Image
 from pytest_django import Settings
 
-from tryon.credits import MAX_GRANT, CreditsBackend, LedgerCredits, get_credits
+from tryon.conf import MAX_AMOUNT
+from tryon.credits import CreditsBackend, LedgerCredits, get_credits
 from tryon.models import ApiKey, CreditAccount, CreditEntry, TryOn
 
 from .shop import Shop, content, jpeg
@@ -198,7 +199,7 @@ def test_a_balance_of_one_is_told_in_the_singular(shop: Shop, operator: Client) 
     assert "“ada” now has 1 credit." in content(operator, reverse(ACCOUNTS), data)
 
 
-@pytest.mark.parametrize("credits", ["0", str(MAX_GRANT + 1), str(-MAX_GRANT - 1), "9" * 30, "9" * 5000, "1.5", ""])
+@pytest.mark.parametrize("credits", ["0", str(MAX_AMOUNT + 1), str(-MAX_AMOUNT - 1), "9" * 30, "9" * 5000, "1.5", ""])
 def test_amounts_that_cannot_be_granted_are_a_forms_error(shop: Shop, operator: Client, credits: str) -> None:  # noqa: A002
     data = chosen(shop.user.credit_account, apply="1", credits=credits, reason="goodwill")
     page = operator.post(reverse(ACCOUNTS), data)
@@ -216,7 +217,7 @@ def test_a_grant_without_a_reason_is_a_forms_error(shop: Shop, operator: Client,
     assert shop.ledger() == [("grant", 3)]
 
 
-@pytest.mark.parametrize("credits", [MAX_GRANT, -3])
+@pytest.mark.parametrize("credits", [MAX_AMOUNT, -3])
 def test_the_largest_amounts_can_be_granted(shop: Shop, operator: Client, credits: int) -> None:  # noqa: A002
     content(operator, reverse(ACCOUNTS), chosen(shop.user.credit_account, apply="1", credits=credits, reason="x"))
     assert shop.balance() == 3 + credits
@@ -306,7 +307,7 @@ def test_an_account_is_opened_with_its_first_credits(operator: Client, newcomer:
         ("credits", ""),
         ("credits", "0"),
         ("credits", "-1"),
-        ("credits", str(MAX_GRANT + 1)),
+        ("credits", str(MAX_AMOUNT + 1)),
         ("credits", "9" * 30),
         ("reason", ""),
         ("reason", " \t "),

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from ...credits import MAX_GRANT, get_credits
+from ...conf import MAX_AMOUNT
+from ...credits import get_credits
 from ...exceptions import InsufficientCredits
 from ...models import CreditEntry
 from .._arguments import text_for, whole_number
@@ -18,7 +19,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user", help="The user's name, as sent in user_id.")
-        parser.add_argument("credits", type=whole_number(-MAX_GRANT, MAX_GRANT), help="How many.")
+        parser.add_argument("credits", type=whole_number(-MAX_AMOUNT, MAX_AMOUNT), help="How many.")
         parser.add_argument(
             "--reason",
             required=True,
