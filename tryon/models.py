@@ -286,6 +286,8 @@ class TryOn(models.Model):
         _("provider's job"),
         max_length=200,
         blank=True,
+        default="",
+        db_default="",
         help_text=_("Id by which a picture that is still being made can be asked for again."),
     )
     provider_request_id = models.CharField(_("provider's request id"), max_length=200, blank=True)
@@ -304,9 +306,14 @@ class TryOn(models.Model):
     error_code = models.CharField(_("error code"), max_length=50, blank=True)
     error_detail = models.TextField(_("error"), blank=True, help_text=_("For the operator; names no secret."))
     latency_ms = models.PositiveIntegerField(_("latency"), null=True, blank=True, help_text=_("Milliseconds."))
-    idempotency_key = models.CharField(_("idempotency key"), max_length=255, blank=True)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=255, blank=True, default="", db_default="")
     fingerprint = models.CharField(
-        max_length=64, blank=True, editable=False, help_text=_("Hash of what was asked for under the key.")
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text=_("Hash of what was asked for under the key."),
     )
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
     lease_until = models.DateTimeField(
@@ -317,7 +324,10 @@ class TryOn(models.Model):
         _("announced at"), null=True, blank=True, help_text=_("When the receivers were told of the end.")
     )
     has_leftovers = models.BooleanField(
-        default=False, editable=False, help_text=_("Its file may be in the storage although there is no picture.")
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text=_("Its file may be in the storage although there is no picture."),
     )
 
     objects = TryOnQuerySet.as_manager()
