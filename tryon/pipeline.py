@@ -69,6 +69,9 @@ MOST_COUNTED: Final = 10**15
 """Tokens or the like. Beyond it a vendor is wrong, and its number worth nothing."""
 MOST_DOLLARS: Final = 10**6
 
+TRIES: Final = 3
+"""To get an Idempotency-Key that another request takes and frees again in the meantime."""
+
 GIVEN_UP: Final = "The try-on was given up before it was done. Nothing was charged."
 
 _End: TypeAlias = "tuple[TryOn.Status, str, str]"
@@ -232,24 +235,28 @@ class _Run(Generic[T]):
         """Admit the run; or set ``answer``, where the order's key has its picture already."""
         _in_threads.add(self)
         try:
-            self.order = order = self._prepare()
-            self.provider = _choose(order.provider)
-            earlier = find_earlier(order)
-            if earlier is None:
-                try:
-                    self._tryon = admit(self.id, order, self.provider)
-                except IntegrityError:
-                    earlier = find_earlier(order)  # another process was a moment faster with the same key
-                    if earlier is None:
-                        if order.idempotency_key:
-                            raise KeyInUse from None  # and has failed by now
-                        raise
+            self.order = self._prepare()
+            self.provider = _choose(self.order.provider)
+            earlier = self._admit()
             if earlier is not None:
                 self.answer = self._replay(earlier)
             elif self._tryon is not None:
                 heartbeat.keep_alive(self.id)
         finally:
             self._leave_the_thread()
+
+    def _admit(self, tries: int = TRIES) -> TryOn | None:
+        """Admit the run; or return the one that answers its order."""
+        earlier = find_earlier(self.order)
+        if earlier is None:
+            try:
+                self._tryon = admit(self.id, self.order, self.provider)
+            except IntegrityError:
+                if tries == 1 or not self.order.idempotency_key:
+                    raise
+                # Another process was a moment faster with the same key. It may have failed since, which frees the key.
+                return self._admit(tries - 1)
+        return earlier
 
     async def work(self) -> T:
         try:

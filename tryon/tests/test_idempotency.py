@@ -145,6 +145,25 @@ def test_a_failed_request_may_be_tried_again_under_its_key(shop: Shop, fake: Cal
     assert shop.balance() == 2
 
 
+def test_a_key_is_free_again_when_the_request_that_was_faster_has_failed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row keeps the second request out, and is of no use when that looks what is there."""
+    admit = pipeline.admit
+
+    def admit_beside_another(run_id: uuid.UUID, *args: Any) -> TryOn:
+        monkeypatch.setattr(pipeline, "admit", admit)
+        faster = admit(uuid.uuid4(), *args)
+        try:
+            return admit(run_id, *args)
+        finally:
+            assert pipeline.fail(faster, TryOn.Status.FAILED, "error", "")
+
+    monkeypatch.setattr(pipeline, "admit", admit_beside_another)
+    assert shop.post(headers=KEY).status_code == 200
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1), ("hold", -1), ("capture", 0)]
+
+
 def test_a_failure_with_a_clock_that_runs_ahead_does_not_hide_the_picture(shop: Shop) -> None:
     shop.post(headers=KEY)
     failed = TryOn.objects.get()
