@@ -34,6 +34,11 @@ def ids(messages: list[Any]) -> list[str]:
         {"PRICE": -1},
         {"DEADLINE": float("nan")},
         {"MAX_IMAGE_BYTES": 0},
+        {"LEASE": float("inf")},
+        {"IDEMPOTENCY_TTL": 1e300},
+        {"PRICE": 10**12},
+        {"DRAIN": -1},
+        {"ON_DISCONNECT": "carry on"},
     ],
 )
 def test_e001_a_wrong_key_or_value(settings: Settings, value: Any) -> None:

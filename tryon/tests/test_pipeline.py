@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.files.storage import FileSystemStorage
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -21,7 +22,7 @@ from tryon.conf import conf
 from tryon.credits import LedgerCredits
 from tryon.exceptions import GenerationFailed, ImageUnreachable, InsufficientCredits, OutcomeUnknown
 from tryon.heartbeat import heartbeat
-from tryon.models import TryOn
+from tryon.models import CreditEntry, TryOn
 from tryon.pipeline import Order
 from tryon.recovery import recover
 
@@ -367,6 +368,16 @@ def test_a_free_picture_has_a_hold_and_an_end_as_any_other(
     with pytest.raises(GenerationFailed):
         run(lambda: order(shop))
     assert shop.ledger() == [("grant", 3), ("hold", 0), ("capture", 0), ("hold", 0), ("release", 0)]
+
+
+def test_a_free_picture_is_for_somebody_who_never_had_a_credit_too(shop: Shop, tryon: Callable[..., None]) -> None:
+    tryon(PRICE=0)
+    newcomer = get_user_model().objects.create_user("newcomer")
+    assert run(lambda: order(shop, user=newcomer)).status == "succeeded"
+    assert list(CreditEntry.objects.filter(account__user=newcomer).values_list("kind", "amount")) == [
+        ("capture", 0),
+        ("hold", 0),
+    ]
 
 
 def test_a_refused_hold_leaves_no_run(shop: Shop, tryon: Callable[..., None]) -> None:

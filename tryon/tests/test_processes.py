@@ -286,6 +286,7 @@ def test_clients_that_hang_up_lose_nothing(street: Street, vendor: Vendor, mode:
     assert not TryOn.objects.unfinished().exists()
     asked = set(vendor.calls)
     status = dict(TryOn.objects.values_list("user", "status"))
+    too_late = 0
     for request, answer in zip(requests, answers, strict=True):
         found = status.get(request.shopper.user.pk)
         if answer is not None:
@@ -294,6 +295,9 @@ def test_clients_that_hang_up_lose_nothing(street: Street, vendor: Vendor, mode:
             assert found == "succeeded"
         else:
             assert found in (None, "cancelled", "succeeded")
+            too_late += found == "succeeded"
+    # Their answers were on the way. Whoever hangs up while the picture is made, as most of them do, pays nothing.
+    assert too_late <= 15
     recovered = street.settle()
     assert (recovered.captured, recovered.released) == ([], [])
 

@@ -146,6 +146,23 @@ def test_a_picture_that_was_being_written_is_not_one(
     assert shop.balance() == 3
 
 
+def test_a_jpeg_that_was_cut_off_behind_its_thumbnail_is_not_one(shop: Shop, media: Path) -> None:
+    """The thumbnail has an end of its own, which looks like the picture's."""
+    whole, thumbnail = jpeg(1200, 1600), jpeg(64, 64)
+    application = b"\xff\xeb" + (2 + len(thumbnail)).to_bytes(2) + thumbnail
+    data = whole[:2] + application + whole[2:]
+    leave_file(dead := _dead_run(shop), media, "jpg", data[: len(application) + 1500])
+    assert recover() == Recovered(released=[dead])
+    assert list(media.iterdir()) == []
+
+
+def test_of_two_that_find_a_dead_run_one_takes_it(shop: Shop) -> None:
+    dead = _dead_run(shop)
+    one, other = TryOn.objects.get(pk=dead.pk), TryOn.objects.get(pk=dead.pk)
+    assert [run.take_over(later()) for run in (one, other)] == [True, False]
+    assert recover() == Recovered(), "whoever has it is at it"
+
+
 def test_a_stored_picture_is_the_answer_to_its_key(shop: Shop, media: Path) -> None:
     """The whole way: the process dies before the charge, the client asks again."""
     key = {"Idempotency-Key": "order-7"}
@@ -379,6 +396,37 @@ def test_a_job_that_is_not_done_is_asked_for_again(shop: Shop, queue: Queue, mon
     assert recover(later()) == Recovered(captured=[dead])
 
 
+@pytest.mark.parametrize("provider", ["one that keeps no jobs", "one with a bug"])
+def test_a_job_that_cannot_be_asked_for_holds_no_credit_for_ever(
+    shop: Shop, queue: Queue, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    async def break_off(self: QueueProvider, job: str) -> None:
+        raise KeyError("picture")
+
+    dead = _dead_run_with_a_job(shop, "job-1")
+    if provider == "one with a bug":
+        monkeypatch.setattr(QueueProvider, "resume", break_off)
+        assert recover() == Recovered(), "it may be mended"
+    else:
+        monkeypatch.setattr(QueueProvider, "keeps_jobs", False)
+    assert recover(timezone.now() + recovery.LOOK_UP_FOR) == Recovered(released=[dead])
+    assert shop.balance() == 3
+
+
+def test_a_run_that_was_given_up_is_not_waited_for_at_its_vendor(
+    shop: Shop, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, polled = TryOn.note_job, queue.polled
+
+    def give_up_first(self: TryOn, job: str) -> bool:
+        pipeline.fail(TryOn.objects.get(pk=self.pk), TryOn.Status.FAILED, "abandoned", "")
+        return note(self, job)
+
+    monkeypatch.setattr(TryOn, "note_job", give_up_first)
+    assert shop.post().json()["code"] == "deadline_exceeded"
+    assert not polled.is_set()
+
+
 def test_a_provider_that_is_no_longer_in_the_settings_gives_the_credit_back(
     shop: Shop, queue: Queue, tryon: Callable[..., None]
 ) -> None:
@@ -431,6 +479,16 @@ def test_an_end_that_nobody_was_told_of_is_announced(
     assert UsageRecord.objects.get().tryon_id == run.pk
     heartbeat.beat()
     assert recover(later()) == Recovered()
+
+
+def test_of_many_that_find_an_end_unannounced_one_tells(shop: Shop, heard: list[dict[str, Any]]) -> None:
+    shop.post()
+    heard.clear()
+    long_ago = timezone.now() - 2 * LEASE
+    TryOn.objects.update(finished_at=long_ago, lease_until=long_ago)
+    assert recover() == Recovered(announced=[TryOn.objects.get()])
+    assert recover() == Recovered(), "somebody is telling it"
+    assert len(heard) == 1
 
 
 def test_an_end_whose_announcement_was_not_written_down_is_announced_again_and_can_be_told(
@@ -500,6 +558,44 @@ def test_a_run_is_kept_alive_from_its_admission_to_its_end(shop: Shop, monkeypat
     assert shop.post(shop.body | {"user_image_url": shop.body["user_image_url"] + ".gone"}).status_code == 422
     assert set(alive) == {1}
     assert heartbeat._alive == {}
+
+
+def test_a_run_that_hangs_is_not_kept_alive_for_ever(shop: Shop, tryon: Callable[..., None]) -> None:
+    """Whatever became of its thread."""
+    tryon(DEADLINE=0, LEASE=0)
+    dead = _dead_run(shop)
+    heartbeat.keep_alive(dead.pk)
+    heartbeat.beat()
+    assert heartbeat._alive == {}
+    assert recover().released == [dead]
+
+
+def test_a_process_that_ends_writes_what_it_told_and_renews_nothing(shop: Shop) -> None:
+    shop.post()
+    dead = _dead_run(shop)
+    heartbeat.keep_alive(dead.pk)
+    assert heartbeat.stop()
+    assert TryOn.objects.get(status="succeeded").announced_at is not None
+    assert recover().released == [dead]
+
+
+def test_what_was_written_is_not_written_again(shop: Shop, django_assert_num_queries: Any) -> None:
+    shop.post()
+    heartbeat.beat()
+    with django_assert_num_queries(0):
+        heartbeat.beat()
+
+
+def test_a_heart_that_could_not_start_starts_with_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    heart = Heartbeat()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            heart.keep_alive(uuid.uuid4())
+    assert not heart._is_beating
 
 
 def test_a_beat_without_a_database_is_logged_and_made_up_for(
