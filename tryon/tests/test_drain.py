@@ -23,9 +23,9 @@ from tryon.dispatch import choose_provider
 from tryon.models import TryOn
 from tryon.pipeline import Order
 
-from .server import SECONDS, Client, Server, serve, wait_until
 from .shop import Shop, jpeg, png
 from .test_lifespan import Server as LifespanServer
+from .uvicorn_process import SECONDS, Client, Server, serve, wait_until
 
 __all__ = ["serve"]
 
