@@ -141,7 +141,7 @@ class Wallet(models.Model):
 
 class Hold(models.Model):
     key = models.UUIDField(unique=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    wallet = models.ForeignKey(Wallet, models.CASCADE)
     amount = models.IntegerField()
     state = models.CharField(max_length=10)
 """
