@@ -94,6 +94,7 @@ POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "writing": _half_way_through_the_file,
     "written": lambda arrive: _after(pipeline, "store", arrive),
     "charging": lambda arrive: _booking(CreditEntry.Kind.CAPTURE, arrive, booked=False),
+    "committing": lambda arrive: _booking(CreditEntry.Kind.CAPTURE, arrive, booked=True),
     "charged": lambda arrive: _announcing(try_on_succeeded, arrive, told=False),
     "announced": lambda arrive: _announcing(try_on_succeeded, arrive, told=True),
     "releasing": lambda arrive: _booking(CreditEntry.Kind.RELEASE, arrive, booked=True),
@@ -101,7 +102,7 @@ POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
 }
 """In the transaction that holds the credit, when the balance is lower and the ledger does not say so; right after it;
 when the provider has answered; with half of the picture in its file, and with all of it; in the transaction that
-charges, when the run has succeeded and the ledger does not say so; right after it; when the end was announced, but
-that is not written down. And where a run fails: in the transaction that gives its credit back, when the ledger says so
-and the balance does not; and right after it.
+charges, when the run has succeeded and the ledger does not say so, and when it is about to be committed; right after
+it; when the end was announced, but that is not written down. And where a run fails: in the transaction that gives its
+credit back, when the ledger says so and the balance does not; and right after it.
 """

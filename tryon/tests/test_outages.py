@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP
+from typing import Any, Final
 
 import pytest
 import redis
@@ -31,6 +34,7 @@ from .servers import (
     Shopper,
     Street,
     Vendor,
+    dice,
     nursery,
     openai,
     send,
@@ -42,6 +46,9 @@ from .servers import (
 __all__ = ["nursery", "openai", "street", "vendor"]
 
 pytestmark = pytest.mark.stress
+
+SEED: Final = 4
+OUTAGES: Final = 2
 
 
 def assert_refused(answers: list[Answer], *codes: str) -> None:
@@ -96,8 +103,10 @@ class PostgreSQL:
         self.leave()
         process = self._server.get_postmaster_info().process
         assert process is not None
-        os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not process.is_running(), "the end of PostgreSQL")
+        processes = [process, *process.children()]
+        os.kill(process.pid, SIGKILL)
+        # The others notice it, and go on to hold what a new server needs until they do.
+        wait_until(lambda: not any(each.is_running() for each in processes), "the end of PostgreSQL")
 
     def start(self) -> None:
         self._server.ensure_postgres_running()
@@ -129,27 +138,97 @@ def street_on_postgresql(postgresql: PostgreSQL, nursery: Nursery, vendor: Vendo
         yield street
 
 
+def impatient() -> dict[str, Any]:
+    """OPTIONS of a server that does not wait for long for a connection."""
+    return {"pool": connection.settings_dict["OPTIONS"]["pool"] | {"timeout": 1}}
+
+
+def wait_until_they_serve(servers: list[Server], shopper: Shopper) -> None:
+    for server in servers:
+        wait_until(partial(_serves, server, shopper), f"{server} serves again")
+
+
+def one_by_one(requests: list[tuple[Request, Server]]) -> list[Answer]:
+    """Not more at once than a pool has connections that was away a moment ago."""
+    return [answer for request in requests for answer in send(request)]
+
+
+def _serves(server: Server, shopper: Shopper) -> bool:
+    return send((Request(shopper), server))[0].status == 200
+
+
 def test_a_database_that_goes_away_costs_nobody_anything(
     postgresql: PostgreSQL, street_on_postgresql: Street, vendor: Vendor
 ) -> None:
-    """As requests arrive and as their pictures are made. When it is back, the same processes serve again."""
-    shopper = Shopper.create("ada", 1000, vendor)
-    impatient = {"pool": connection.settings_dict["OPTIONS"]["pool"] | {"timeout": 1}}
-    servers = [street_on_postgresql.serve(options=impatient) for _ in range(2)]
+    """As requests arrive, and as their pictures are made. When it is back, the same processes serve again."""
+    shopper = Shopper.create("ada", 100, vendor)
+    servers = [street_on_postgresql.serve(options=impatient()) for _ in range(2)]
     requests = [(Request(shopper), server) for server in servers * 4]
-    pictures = 0
-    for go_away in (postgresql.stop, postgresql.kill):
-        with under_way(requests, vendor) as answers:
-            go_away()
-            assert_refused(answers(), "database_unavailable", "outcome_unknown")
-        assert_refused(send(*requests), "database_unavailable")
+    with under_way(requests, vendor) as answers:
+        postgresql.stop()
+        assert_refused(answers(), "database_unavailable")
+    assert_refused(send(*requests), "database_unavailable")
+    postgresql.start()
+    wait_until_they_serve(servers, shopper)
+    assert_served(one_by_one(requests))
+    recovered = street_on_postgresql.settle()
+    assert (len(recovered.captured), len(recovered.released)) == (0, len(requests))
+    assert get_credits().balance(shopper.user) == 100 - len(servers) - len(requests)
+
+
+def test_a_database_that_is_killed_at_any_moment_leaves_no_doubt(
+    postgresql: PostgreSQL, street_on_postgresql: Street, vendor: Vendor
+) -> None:
+    """Whoever is told that nothing was charged was not charged, and the key finds a picture, or has it made."""
+    chance = dice(SEED)
+    vendor.delay = partial(dice(SEED).uniform, 0, 0.3)
+    shopper = Shopper.create("ada", 1000, vendor)
+    servers = [street_on_postgresql.serve(options=impatient()) for _ in range(2)]
+    wait_until_they_serve(servers, shopper)
+    for number in range(OUTAGES):
+        seconds = chance.uniform(0.1, 0.3)
+        about = f"Seed {SEED}, outage {number}, after {seconds:.3f} s."
+        requests = [(Request(shopper, key=f"order-{number}-{n}"), server) for n, server in enumerate(servers * 8)]
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(send, *requests)
+            time.sleep(seconds)
+            postgresql.kill()
+            answers = pending.result()
         postgresql.start()
-        for server in servers:
-            wait_until(lambda: send((Request(shopper), server))[0].status == 200, f"{server} serves again")  # noqa: B023
-        assert_served(send(*requests))
-        pictures += len(servers) + len(requests)
+        wait_until_they_serve(servers, shopper)
+        street_on_postgresql.settle(about)
+        charged = dict(TryOn.objects.filter(status="succeeded").values_list("idempotency_key", "pk"))
+        for (request, _), answer in zip(requests, answers, strict=True):
+            if answer.status == 200:
+                assert str(charged.get(request.key)) == answer.body["id"], about
+            else:
+                assert_refused([answer], "database_unavailable", "outcome_unknown")
+                assert answer.code == "outcome_unknown" or request.key not in charged, about
+        again = one_by_one(requests)
+        assert_served(again)
+        assert [answer.is_replayed for answer in again] == [request.key in charged for request, _ in requests], about
     street_on_postgresql.settle()
-    assert TryOn.objects.filter(status="succeeded").count() == pictures
+
+
+def test_a_database_that_dies_over_the_commit_leaves_it_to_recovery_to_find_out(
+    postgresql: PostgreSQL, street_on_postgresql: Street, vendor: Vendor
+) -> None:
+    """The client is told so, and has its picture by the key."""
+    shopper = Shopper.create("ada", 100, vendor)
+    server = street_on_postgresql.serve(crash=("committing", 1, SIGSTOP), options=impatient())
+    request = Request(shopper, key="order-7"), server
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(send, request)
+        wait_until(server.is_stopped, f"{server} stops")
+        postgresql.kill()
+        server.send(SIGCONT)
+        assert_refused(pending.result(), "outcome_unknown")
+    postgresql.start()
+    recovered = street_on_postgresql.settle()
+    assert len(recovered.captured) == 1
+    wait_until_they_serve([server], shopper)
+    [answer] = send(request)
+    assert (answer.status, answer.is_replayed, len(vendor.calls)) == (200, True, 2)
 
 
 def test_a_database_that_is_started_anew_costs_no_picture(

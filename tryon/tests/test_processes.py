@@ -113,6 +113,7 @@ TRACES: Final[dict[str, Trace]] = {
     "writing": ("running", "half a file", "no record"),
     "written": ("running", "a file", "no record"),
     "charging": ("running", "a file", "no record"),
+    "committing": ("running", "a file", "no record"),
     "charged": ("succeeded", "a file", "no record"),
     "announced": ("succeeded", "a file", "a record"),
     "releasing": ("running", "no file", "no record"),
