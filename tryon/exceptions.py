@@ -139,6 +139,8 @@ class KeyInUse(TryOnError):
 
     code = "idempotency_key_in_use"
     default_detail = "A request with this Idempotency-Key is being worked on. Ask again when it may be done."
+    retry_after = 10.0
+    """Seconds. Whoever asks that often stays within the default THROTTLE_RPM."""
 
 
 class KeyReused(TryOnError):

@@ -24,6 +24,10 @@ logger = logging.getLogger("tryon.heartbeat")
 
 BEATS: Final = 3
 """Beats in the time of one lease: a database that is away for a moment costs no run."""
+LONGEST_PAUSE: Final = 20.0
+"""Seconds between two beats, however long a lease is."""
+AT_ONCE: Final = 1000
+"""Runs that one query names."""
 MISSED_BEATS: Final = 30
 """While it is away, for then a whole beat may be too long."""
 
@@ -44,9 +48,12 @@ class Heartbeat:
         self._told: set[UUID] = set()
         self._lock = threading.Lock()
         self._is_beating = False
+        self._thread = threading.current_thread()
 
     def keep_alive(self, run: UUID) -> None:
         """Renew the lease of ``run`` from now on; but not of one that hangs, for long after its deadline."""
+        if not outlives_us():
+            return
         with self._lock:
             self._alive[run] = time.monotonic() + conf.DEADLINE + conf.LEASE
             self._start()
@@ -58,6 +65,8 @@ class Heartbeat:
 
     def tell(self, run: UUID) -> None:
         """Write down, with the next beat, that the end of ``run`` was announced."""
+        if not outlives_us():
+            return
         with self._lock:
             self._told.add(run)
             self._start()
@@ -82,8 +91,8 @@ class Heartbeat:
                 connect()
             if alive:
                 TryOn.objects.unfinished().filter(pk__in=alive).update(lease_until=expiry())
-            if told:
-                TryOn.objects.filter(pk__in=told).update(announced_at=timezone.now())
+            for first in range(0, len(told), AT_ONCE):
+                TryOn.objects.filter(pk__in=told[first : first + AT_ONCE]).update(announced_at=timezone.now())
         except Exception as error:  # noqa: BLE001 - of any database's or driver's own class
             logger.warning("Could not renew %d lease(s), note %d announcement(s): %s", len(alive), len(told), error)
             return False
@@ -92,13 +101,15 @@ class Heartbeat:
         return True
 
     def _start(self) -> None:
-        if not self._is_beating and outlives_us():
-            threading.Thread(target=self._beat_on, name="tryon-heartbeat", daemon=True).start()
+        # A thread may have died of an error, or in a fork.
+        if not (self._is_beating and self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._beat_on, name="tryon-heartbeat", daemon=True)
+            self._thread.start()
             self._is_beating = True
 
     def _beat_on(self) -> None:
         # Longer than most runs take: few cost a renewal.
-        pause = conf.LEASE / BEATS
+        pause = min(conf.LEASE / BEATS, LONGEST_PAUSE)
         while True:
             time.sleep(pause)
             with self._lock:
@@ -106,7 +117,7 @@ class Heartbeat:
                 if not self._is_beating:
                     return
             try:
-                pause = conf.LEASE / (BEATS if self.beat() else MISSED_BEATS)
+                pause = min(conf.LEASE / (BEATS if self.beat() else MISSED_BEATS), LONGEST_PAUSE)
             finally:
                 connections.close_all()
 

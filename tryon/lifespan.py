@@ -27,6 +27,7 @@ How far this goes is the server's choice:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import threading
@@ -145,7 +146,8 @@ class _Process:
         # Django goes on with a request that the server cancelled: its picture would be charged, and nobody's.
         await _quiet(self._deadline, meanwhile=partial(pipeline.stop, outliving=False))
         await _quiet(time.monotonic() + GRACE, meanwhile=pipeline.stop)
-        await asyncio.to_thread(_beat)
+        with contextlib.suppress(TimeoutError):  # a database that does not answer does not keep the process
+            await asyncio.wait_for(asyncio.to_thread(_beat), GRACE)
         await close_providers()
 
     def let_go(self) -> None:
@@ -192,7 +194,7 @@ class _Process:
         from . import recovery
 
         while conf.RECOVER_EVERY:
-            await asyncio.sleep(conf.RECOVER_EVERY)
+            await asyncio.sleep(max(1, conf.RECOVER_EVERY))
             recovery.now_and_then()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

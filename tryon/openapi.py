@@ -15,9 +15,14 @@ try:
         """An example that works as it is with a key in a header: without the fields of a key in the body."""
         return [OpenApiExample("With a key in a header", value=body, request_only=True)]
 
-    def request_header(name: str, description: str) -> list[Any]:
-        """A header that a client may send."""
-        return [OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description)]
+    def request_header(name: str, description: str, longest: int) -> list[Any]:
+        """A header that a client may send, of at most so many characters."""
+        kind = {"type": "string", "minLength": 1, "maxLength": longest}
+        return [OpenApiParameter(name, kind, OpenApiParameter.HEADER, description=description)]
+
+    def response_header(name: str, description: str, *statuses: int) -> list[Any]:
+        """A header of the answers with these statuses."""
+        return [OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description, response=[*statuses])]
 
     class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
         """Tells the schema how a key is sent. Registered by being defined."""
@@ -45,9 +50,13 @@ except ImportError:
         """None: nobody is there to read them."""
         return []
 
-    def request_header(name: str, description: str) -> list[Any]:
+    def request_header(name: str, description: str, longest: int) -> list[Any]:
+        """None, either."""
+        return []
+
+    def response_header(name: str, description: str, *statuses: int) -> list[Any]:
         """None, either."""
         return []
 
 
-__all__ = ["extend_schema", "request_examples", "request_header"]
+__all__ = ["extend_schema", "request_examples", "request_header", "response_header"]

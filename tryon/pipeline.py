@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeAlias, Typ
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.db import Error, IntegrityError, close_old_connections, transaction
+from django.db import IntegrityError, close_old_connections, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -334,21 +334,32 @@ class _Run(Generic[T]):
             if not succeed(tryon, is_wanted=lambda: self._given_up is None, **found):
                 raise OutcomeUnknown from DeadlineExceeded(GIVEN_UP)  # recovery knows how it ended
         except BaseException as error:  # noqa: BLE001 - raised again, unless the picture was charged in spite of it
-            image = _charged_image(tryon, error)
-            if image != self._file:
-                self._discard()
-            if not image:
-                raise (error.__cause__ or error if isinstance(error, OutcomeUnknown) else error) from None
-            # By a commit whose answer was lost; or by recovery, for a process that seemed dead, with this picture or
-            # with the vendor's own copy of it.
-            tryon.assign(image=image)
-            answer = self._present(tryon)
+            return self._in_spite_of(error)
         return answer
 
-    def _discard(self) -> None:
-        """Delete the file before the run is ended. Where that fails, the run remembers it for recovery."""
-        if delete(self._file):
+    def _in_spite_of(self, error: BaseException) -> T:
+        """The answer, if the picture was charged; else end the run, delete its file, and raise ``error``.
+
+        It may have been charged by a commit whose answer was lost, or by recovery, for a process that seemed dead.
+        The run is ended first, which waits for a commit that is still under way, and keeps recovery from charging for
+        a file that is about to go.
+        """
+        tryon = self._tryon
+        assert tryon is not None  # noqa: S101 - it has a file
+        try:
+            end = self._given_up or (TryOn.Status.FAILED, *_explain(error))
+            ended = fail(tryon, *end, latency_ms=self._latency_ms(), has_leftovers=True)
+            image = "" if ended else tryon.stored_image()
+        except Exception:  # noqa: BLE001 - give_up() tries to end it once more, and logs
+            if isinstance(error, OutcomeUnknown):
+                raise error from error.__cause__
+            image = ""  # for sure: nothing was committed
+        if image != self._file and delete(self._file):
             self._file = ""
+        if not image:
+            raise (error.__cause__ or error if isinstance(error, OutcomeUnknown) else error) from None
+        tryon.assign(image=image)  # recovery may have stored the vendor's own copy
+        return self._present(tryon)
 
     def _leave_the_thread(self) -> None:
         """Let go of the run; or end it, if its client went away in the meantime."""
@@ -486,19 +497,6 @@ def fail(
     return ended
 
 
-def _charged_image(tryon: TryOn, error: BaseException) -> str:
-    """The run's picture, if it has succeeded in spite of ``error``, whoever committed it; else ``""``.
-
-    Raise ``error`` if it left the outcome open and the database cannot be asked.
-    """
-    try:
-        return tryon.stored_image()
-    except Error:
-        if isinstance(error, OutcomeUnknown):
-            raise error from error.__cause__
-        return ""
-
-
 def store(tryon: TryOn, result: TryOnResult, info: images.ImageInfo) -> str:
     """Write the picture as it came; its name in the storage."""
     name: str = TryOn.image.field.storage.save(file_name(tryon, info), _Whole(result.data))
@@ -564,7 +562,7 @@ def _image_url(tryon: TryOn) -> str:
 # Names
 
 
-def _explain(error: Exception) -> tuple[str, str]:
+def _explain(error: BaseException) -> tuple[str, str]:
     """The stable code of an error, and a text for the operator that fits any database and names no secret."""
     if not isinstance(error, TryOnError):
         # Anything may stand in the text of an error that nobody foresaw. The log has it.

@@ -18,7 +18,7 @@ from typing import Any, Final
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import Storage
-from django.db import connections
+from django.db import close_old_connections, connections
 from django.utils import timezone
 
 from providers.base import AIProvider, TryOnResult
@@ -38,6 +38,8 @@ LOOK_UP_TIMEOUT: Final = timedelta(seconds=15)
 """How long a vendor gets to hand over the picture of a job."""
 LOOK_UP_FOR: Final = timedelta(hours=1)
 """For how long a vendor that does not answer is asked again. Then the credit goes back."""
+LONGEST_LATENCY_MS: Final = 2**31 - 1
+"""What the column takes: 25 days, after which a run may still be found."""
 AT_ONCE: Final = 1000
 """Runs of each kind that one look takes on."""
 
@@ -129,6 +131,7 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
         provider = choose_provider(tryon.provider)
         if not provider.keeps_jobs:
             raise ImproperlyConfigured(f"The provider {tryon.provider!r} keeps no jobs.")
+        close_old_connections()  # none is held while the vendor is waited for
         result = async_to_sync(_resume)(provider, tryon.provider_job)
         info = pipeline.inspect(result, provider)
     except ProviderUnavailable:
@@ -151,7 +154,7 @@ async def _resume(provider: AIProvider, job: str) -> TryOnResult:
 
 
 def _latency_ms(tryon: TryOn, now: datetime) -> int:
-    return round((now - tryon.created_at) / timedelta(milliseconds=1))
+    return min(round((now - tryon.created_at) / timedelta(milliseconds=1)), LONGEST_LATENCY_MS)
 
 
 def _delete_leftovers(tryon: TryOn, now: datetime) -> None:
@@ -196,11 +199,13 @@ class _Schedule:
         with self._lock:
             if now < self._next or not conf.RECOVER_EVERY:
                 return False
-            self._next = now + conf.RECOVER_EVERY
+            self._next = now + max(1, conf.RECOVER_EVERY)
             return True
 
 
 _schedule = _Schedule()
+_looking = threading.Lock()
+"""Held while this process looks: a look that takes long is not joined by others."""
 
 
 def now_and_then() -> None:
@@ -210,9 +215,12 @@ def now_and_then() -> None:
 
 
 def _look() -> None:
+    if not _looking.acquire(blocking=False):
+        return
     try:
         recover()
     except Exception:
         logger.exception("Could not look for what dead processes left; the next look may.")
     finally:
+        _looking.release()
         connections.close_all()

@@ -53,7 +53,7 @@ from .dispatch import close_providers
 from .exceptions import STATUS, BodyTooLarge, DatabaseUnavailable, ShuttingDown, TryOnError
 from .lifespan import is_draining
 from .models import TryOn, connect
-from .openapi import extend_schema, request_examples, request_header
+from .openapi import extend_schema, request_examples, request_header, response_header
 from .serializers import CreateImageSerializer, ErrorSerializer, ResultSerializer
 from .throttling import TryOnThrottle, limit_headers
 
@@ -68,6 +68,7 @@ LONGEST_RETRY_AFTER: Final = 3600
 """Seconds, whatever a vendor says."""
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+LONGEST_KEY: Final = 255
 ACCEPTABLE_KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 
 logger = logging.getLogger("tryon.views")
@@ -132,10 +133,13 @@ class CreateImageView(APIView):
         description="Give a photo of a person and a catalogue photo of a garment; get the person wearing it. "
         "One picture costs one price in credits; whatever fails costs nothing.",
         request=CreateImageSerializer,
-        parameters=request_header(
-            IDEMPOTENCY_KEY,
-            "Your own name for this picture, at most 255 characters: sent again, it is answered again.",
-        ),
+        parameters=[
+            *request_header(
+                IDEMPOTENCY_KEY, "Your name for this picture. Sent again, it is answered again.", LONGEST_KEY
+            ),
+            *response_header("Idempotent-Replayed", "true if this is the answer to an earlier request.", 200),
+            *response_header("Retry-After", "Seconds.", 409, 429, 503),
+        ],
         examples=request_examples(
             catalog_id="dress-7",
             user_image_url="http://localhost:8001/samples/person.jpg",
@@ -252,11 +256,15 @@ class CreateImageView(APIView):
 
 
 def idempotency_key(request: Request) -> str:
-    """The header, if there is one. Raise ``ValidationError``."""
-    key: str = request.headers.get(IDEMPOTENCY_KEY, "").strip()
-    if key and not ACCEPTABLE_KEY.fullmatch(key):
-        sentence = f"It has {len(key)} characters, or odd ones. Send 1 to 255 of printable ASCII, for instance a UUID."
-        raise ValidationError({IDEMPOTENCY_KEY: sentence})
+    """The header, if there is one. Raise ``ValidationError``; also for an empty one, which protects nobody."""
+    sent: str | None = request.headers.get(IDEMPOTENCY_KEY)
+    if sent is None:
+        return ""
+    key = sent.strip()
+    if not ACCEPTABLE_KEY.fullmatch(key):
+        advice = "Send 1 to 255 characters of printable ASCII, for instance a UUID, or leave the header out."
+        found = f"It has {len(key)} characters" if len(key) > LONGEST_KEY else f"It is {key!a}"
+        raise ValidationError({IDEMPOTENCY_KEY: f"{found}. {advice}"})
     return key
 
 
