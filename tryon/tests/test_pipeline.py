@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.files.storage import FileSystemStorage
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
@@ -24,7 +26,7 @@ from tryon.exceptions import GenerationFailed, ImageUnreachable, InsufficientCre
 from tryon.heartbeat import heartbeat
 from tryon.models import CreditEntry, TryOn
 from tryon.pipeline import Order
-from tryon.recovery import recover
+from tryon.recovery import Recovered, recover
 
 from .shop import Shop, jpeg
 
@@ -321,6 +323,68 @@ def test_a_commit_that_cannot_be_looked_up_keeps_the_file_for_recovery(
     [captured] = recover(timezone.now() + timedelta(seconds=conf.LEASE + 1)).captured
     captured.refresh_from_db()
     assert (captured.status, captured.image.name, shop.balance()) == ("succeeded", file.name, 2)
+
+
+@pytest.fixture
+def slow_commit(database: str) -> Iterator[None]:
+    """The charge's commit takes PostgreSQL a second, and the connection breaks in the middle of it."""
+    if database != "postgresql":
+        pytest.skip("SQLite commits in this process, which has no connection to lose.")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF NEW.status = 'succeeded' THEN PERFORM pg_sleep(1); END IF; RETURN NULL; END $$;"
+            "CREATE CONSTRAINT TRIGGER wait AFTER UPDATE ON tryon_tryon DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION wait()"
+        )
+    patch = pytest.MonkeyPatch()
+    commit = BaseDatabaseWrapper.commit
+    line: socket.socket
+
+    def cut(self: Any) -> None:
+        nonlocal line
+        with self.connection.cursor() as cursor:
+            charges = cursor.execute("SELECT 1 FROM tryon_tryon WHERE status = 'succeeded'").fetchone()
+        if charges:
+            patch.undo()
+            line = socket.socket(fileno=os.dup(self.connection.fileno()))
+            threading.Timer(0.2, line.shutdown, [socket.SHUT_RDWR]).start()
+        commit(self)
+
+    patch.setattr(BaseDatabaseWrapper, "commit", cut)
+    yield
+    line.close()
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER wait ON tryon_tryon; DROP FUNCTION wait()")
+
+
+@pytest.mark.usefixtures("slow_commit")
+def test_a_commit_that_is_still_under_way_when_its_connection_breaks_is_waited_for(shop: Shop, media: Path) -> None:
+    """The row as it was before would say that there is no picture, whose file must not be deleted now."""
+    assert run(lambda: order(shop)).status == "succeeded"
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("capture", 0)]
+    assert [path.name for path in media.iterdir()] == [TryOn.objects.get(status="succeeded").image.name]
+
+
+def test_recovery_does_not_charge_for_a_file_that_is_about_to_go(
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes over, for a process that was only slow, just as that gives up."""
+    delete, recovered = pipeline.delete, list[Recovered]()
+
+    def recover_first(name: str) -> bool:
+        if not recovered:
+            recovered.append(recover(timezone.now() + timedelta(hours=1)))
+        return delete(name)
+
+    def present(tryon: TryOn) -> None:
+        raise RuntimeError("cannot be shown")
+
+    monkeypatch.setattr(pipeline, "delete", recover_first)
+    with pytest.raises(RuntimeError, match="cannot be shown"):
+        asyncio.run(pipeline.execute(lambda: order(shop), present))
+    assert recovered[0].captured == []
+    _assert_nothing_charged(shop, media)
 
 
 def test_a_database_that_blips_as_the_picture_is_stored_leaves_no_file(
