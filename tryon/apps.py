@@ -15,6 +15,7 @@ class TryOnConfig(AppConfig):
 
         register(checks.check_settings, "tryon")
         register(checks.check_providers, "tryon")
+        register(checks.check_prices, "tryon")
         register(checks.check_throttle, Tags.caches)
         register(checks.check_database, Tags.database)
         receivers.connect()

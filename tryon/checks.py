@@ -15,6 +15,7 @@ W003    persistent connections without a pool
 W004    FETCH_ALLOWED_HOSTS in production
 W005    the pictures have no folder or no address of their own
 W006    the provider in use lacks something on this machine, such as its model files
+W007    PRICES is about a model or size that its provider does not have
 ======  ==========================================================================================
 """
 
@@ -35,7 +36,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from .conf import MAX_AMOUNT, conf, known_settings
-from .credits import get_credits
+from .credits import get_credits, price_names
 from .dispatch import choose_provider, providers
 
 Apps = Sequence[AppConfig] | None
@@ -191,6 +192,27 @@ def check_providers(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 
 CANNOT_COUNT = ("DatabaseCache", "FileBasedCache", "DummyCache")
+
+
+def check_prices(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Prices that no picture will ever have. What is no price at all, or of no provider, is E005."""
+    names: dict[str, list[str]] = {}
+    if not isinstance(conf.PRICES, Mapping) or not isinstance(conf.PROVIDERS, Mapping):
+        return []  # E001
+    for alias in providers:
+        with contextlib.suppress(ImproperlyConfigured):  # E002
+            names[alias] = [name for name in price_names(providers[alias]) if not name.endswith("/")]
+    known = {name for each in names.values() for name in each}
+    return [
+        Warning(
+            f'TRYON["PRICES"] has a price for {name!r}, a model or size that the provider does not have.',
+            hint=f"Use one of: {', '.join(map(repr, names[alias]))}.",
+            id="tryon.W007",
+        )
+        for name in conf.PRICES
+        for alias in names
+        if isinstance(name, str) and name.startswith(f"{alias}/") and name not in known
+    ]
 
 
 def check_throttle(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:

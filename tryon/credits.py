@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 
+def price_names(provider: AIProvider) -> tuple[str, ...]:
+    """The keys of PRICES that are about ``provider`` as it is configured, the most particular first."""
+    alias, model, size = provider.alias, provider.model, provider.size
+    return (f"{alias}/{model}/{size}", f"{alias}//{size}", f"{alias}/{model}", alias)
+
+
 def price_of(provider: AIProvider) -> int:
     """Credits that one picture of ``provider`` costs: the most particular of PRICES, else PRICE."""
-    alias, model, size = provider.alias, provider.model, provider.size
-    for name in (f"{alias}/{model}/{size}", f"{alias}//{size}", f"{alias}/{model}", alias):
+    for name in price_names(provider):
         if name in conf.PRICES:
             return conf.PRICES[name]
     return conf.PRICE

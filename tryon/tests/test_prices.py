@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from providers.base import AIProvider
-from tryon import pipeline
+from tryon import checks, pipeline
 from tryon.credits import LedgerCredits, price_of
 from tryon.dispatch import choose_provider
 from tryon.models import CreditEntry, TryOn
@@ -142,3 +142,13 @@ def test_a_failure_gives_back_what_was_held_and_not_what_it_costs_by_then(
     tryon(PRICES={"fake": 3})
     assert pipeline.fail(run, TryOn.Status.FAILED, "error", "")
     assert shop.ledger() == [("grant", 3), ("hold", -2), ("release", 2)]
+
+
+def test_w007_a_price_that_no_picture_will_have(tryon: Callable[..., None]) -> None:
+    fake = {"BACKEND": "providers.fake.FakeProvider", "OPTIONS": {"size": "64x96"}}
+    right = {"fake": 1, "fake/fake": 2, "fake//64x96": 3, "fake/fake/64x96": 4}
+    tryon(PROVIDER="fake", PROVIDERS={"fake": fake}, PRICES=right | {"fake/fak": 5, "fake/fake/9x9": 6})
+    messages = checks.check_prices(None)
+    assert [message.id for message in messages] == ["tryon.W007"] * 2
+    assert "'fake/fak'" in messages[0].msg
+    assert str(messages[1].hint) == "Use one of: 'fake/fake/64x96', 'fake//64x96', 'fake/fake', 'fake'."
