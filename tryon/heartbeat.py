@@ -72,7 +72,7 @@ class Heartbeat:
             self._start()
 
     def beat(self) -> bool:
-        """Write what there is to write, in two queries at most; whether it was. Else it waits for the next beat."""
+        """Write what there is to write; whether it was written. Else it waits for the next beat."""
         now = time.monotonic()
         with self._lock:
             self._alive = {run: until for run, until in self._alive.items() if now < until}

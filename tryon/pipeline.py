@@ -168,7 +168,6 @@ def _log_unexpected(task: asyncio.Task[Any]) -> None:
 _under_way: set[_Run[Any]] = set()
 """Runs of this process that have not ended, whether or not a request waits for them."""
 
-
 _in_threads: set[_Run[Any]] = set()
 """Those that a thread works on, which goes on when its request is cancelled."""
 
@@ -202,8 +201,8 @@ class _Run(Generic[T]):
     """One run in this process.
 
     A thread that works on it cannot be stopped when its client goes away. Thread and clean-up agree under a lock
-    on who gives the credit back: the thread, if there is one, after its file; so that there is no moment, not even
-    for kill -9, at which a run has ended and a file of its remains.
+    on who gives the credit back: the thread, if there is one, because it alone knows of its file. A run that ends
+    without a picture and may leave a file says so in its row, for whatever kills the process before the file is gone.
     """
 
     answer: T

@@ -37,7 +37,8 @@ AFTER_MIGRATE: dict[str, Any] = {
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     test = metafunc.definition
     if "database" in metafunc.fixturenames:
-        engines = ENGINES[:1] if test.get_closest_marker("one_database") else ENGINES
+        marker = test.get_closest_marker("one_database")
+        engines = (marker.args or ENGINES[:1]) if marker else ENGINES
         metafunc.parametrize("database", engines, indirect=True, scope="session")
     elif test.get_closest_marker("django_db"):
         raise pytest.UsageError(f"{test.nodeid} has no database. Add pytest.mark.usefixtures('database').")

@@ -379,9 +379,13 @@ def test_one_after_another_comes_to_what_plain_python_says(prices: None, media: 
     @given(st.lists(operations, min_size=20, max_size=40))
     def work(plan: list[Operation]) -> None:
         books, model = Books(), Model()
+        outcomes = []
         for operation in BEGINNING + plan:
             expected = model.expect(operation)
-            assert operation(books).what == expected, operation
+            outcomes.append(operation(books))
+            assert outcomes[-1].what == expected, operation
             assert books.balances() == model.balances
+        assert_books_agree(books, outcomes)
+        assert_runs_are_what_was_said(books, outcomes)
 
     work()

@@ -326,10 +326,8 @@ def test_a_commit_that_cannot_be_looked_up_keeps_the_file_for_recovery(
 
 
 @pytest.fixture
-def slow_commit(database: str) -> Iterator[None]:
+def slow_commit() -> Iterator[None]:
     """The charge's commit takes PostgreSQL a second, and the connection breaks in the middle of it."""
-    if database != "postgresql":
-        pytest.skip("SQLite commits in this process, which has no connection to lose.")
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
@@ -358,6 +356,7 @@ def slow_commit(database: str) -> Iterator[None]:
         cursor.execute("DROP TRIGGER wait ON tryon_tryon; DROP FUNCTION wait()")
 
 
+@pytest.mark.one_database("postgresql")
 @pytest.mark.usefixtures("slow_commit")
 def test_a_commit_that_is_still_under_way_when_its_connection_breaks_is_waited_for(shop: Shop, media: Path) -> None:
     """The row as it was before would say that there is no picture, whose file must not be deleted now."""
