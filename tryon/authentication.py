@@ -11,7 +11,7 @@ from rest_framework.exceptions import AuthenticationFailed, ValidationError
 from rest_framework.request import Request
 
 from .models import ApiKey
-from .pipeline import client_name
+from .runs import client_name
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User

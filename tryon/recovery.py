@@ -24,7 +24,7 @@ from django.utils import timezone
 from providers.base import AIProvider, TryOnResult
 from providers.errors import ProviderError, ProviderUnavailable
 
-from . import images, pipeline
+from . import images, runs
 from .conf import conf
 from .dispatch import choose_provider, close_providers
 from .exceptions import GenerationFailed, TryOnError
@@ -66,7 +66,7 @@ def recover(now: datetime | None = None) -> Recovered:
             if not tryon.take_over(expiry()):
                 continue
             signal = try_on_succeeded if tryon.status == TryOn.Status.SUCCEEDED else try_on_failed
-            pipeline.announce(signal, tryon, repeated=True)
+            runs.announce(signal, tryon, repeated=True)
             recovered.announced.append(tryon)
     for tryon in _each(TryOn.objects.dead(now)):
         with _going_on(tryon):
@@ -92,12 +92,12 @@ def _end(tryon: TryOn, now: datetime, recovered: Recovered) -> None:
             logger.exception("Try-on %s is given up, and with it its job %s.", tryon.pk, tryon.provider_job)
     if found is None:
         detail = "The process that worked on it ended."
-        if pipeline.fail(tryon, TryOn.Status.FAILED, "abandoned", detail, has_leftovers=True):
+        if runs.fail(tryon, TryOn.Status.FAILED, "abandoned", detail, has_leftovers=True):
             recovered.released.append(tryon)
-    elif pipeline.succeed(tryon, **found):
+    elif runs.succeed(tryon, **found):
         recovered.captured.append(tryon)
     elif tryon.stored_image() != found["image"]:
-        pipeline.delete(found["image"])
+        runs.delete(found["image"])
 
 
 def _stored(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
@@ -133,7 +133,7 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
             raise ImproperlyConfigured(f"The provider {tryon.provider!r} keeps no jobs.")
         close_old_connections()  # none is held while the vendor is waited for
         result = async_to_sync(_resume)(provider, tryon.provider_job)
-        info = pipeline.inspect(result, provider)
+        info = runs.inspect(result, provider)
     except ProviderUnavailable:
         raise
     except (ProviderError, GenerationFailed, ImproperlyConfigured) as error:
@@ -141,9 +141,9 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
         return None
     if not tryon.stored_image():
         for torn in _names(tryon):
-            pipeline.delete(torn)  # what the dead process had begun to write; nobody would know of it
-    name = pipeline.store(tryon, result, info)
-    return pipeline.describe(result, info, image=name, latency_ms=_latency_ms(tryon, now))
+            runs.delete(torn)  # what the dead process had begun to write; nobody would know of it
+    name = runs.store(tryon, result, info)
+    return runs.describe(result, info, image=name, latency_ms=_latency_ms(tryon, now))
 
 
 async def _resume(provider: AIProvider, job: str) -> TryOnResult:
@@ -159,7 +159,7 @@ def _latency_ms(tryon: TryOn, now: datetime) -> int:
 
 def _delete_leftovers(tryon: TryOn, now: datetime) -> None:
     """Delete what may have been stored; and once more a lease later, for a process that was only very slow."""
-    gone = all(pipeline.delete(name) for name in _names(tryon))
+    gone = all(runs.delete(name) for name in _names(tryon))
     if gone and tryon.finished_at and tryon.finished_at < now - timedelta(seconds=conf.LEASE):
         TryOn.objects.filter(pk=tryon.pk).update(has_leftovers=False)
 

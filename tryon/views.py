@@ -46,7 +46,7 @@ from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import APIView
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from . import health, pipeline, recovery, request_id
+from . import health, pipeline, recovery, request_id, runs
 from .authentication import is_foreign
 from .conf import conf
 from .dispatch import close_providers
@@ -150,7 +150,7 @@ class CreateImageView(APIView):
     async def post(self, request: Request) -> HttpResponse:
         return await pipeline.execute(self.enter, self.leave, replay=self.replay)
 
-    def enter(self) -> pipeline.Order:
+    def enter(self) -> runs.Order:
         """Everything that happens before the run exists, in the entering hop."""
         request = self.request
         check_host(request._request)
@@ -160,7 +160,7 @@ class CreateImageView(APIView):
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         data = serializer.validated_data
-        return pipeline.Order(
+        return runs.Order(
             user=cast("User", request.user),  # perform_authentication() saw to it
             person=data["user_image_url"],
             garment=data["catalog_image_url"],

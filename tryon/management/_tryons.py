@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from tqdm import tqdm
 
-from .. import pipeline
+from .. import pipeline, runs
 from ..dispatch import close_providers
 from ..exceptions import GenerationFailed, ImageUnreachable, TryOnError
 from ..models import TryOn
@@ -53,7 +53,7 @@ def location(tryon: TryOn) -> str:
         return str(tryon.image.url)
 
 
-def make_tryon(order: pipeline.Order, present: Callable[[TryOn], T], *, progress: TextIO | None) -> T:
+def make_tryon(order: runs.Order, present: Callable[[TryOn], T], *, progress: TextIO | None) -> T:
     """Run ``order`` and return what ``present`` makes of the stored picture, before it is paid for.
 
     While it runs, show on ``progress`` how long it has been. Raise ``CommandError``, and charge nothing.
@@ -71,7 +71,7 @@ def make_tryon(order: pipeline.Order, present: Callable[[TryOn], T], *, progress
         ) from error
 
 
-async def _execute(order: pipeline.Order, present: Callable[[TryOn], T], progress: TextIO | None) -> T:
+async def _execute(order: runs.Order, present: Callable[[TryOn], T], progress: TextIO | None) -> T:
     def answer(tryon: TryOn) -> T:
         try:
             return present(tryon)

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from tryon import pipeline
+from tryon import pipeline, runs
 from tryon.models import CreditEntry, TryOn
 from tryon.signals import try_on_failed, try_on_succeeded
 
@@ -70,11 +70,11 @@ def _half_way_through_the_file(arrive: Callable[[], None]) -> None:
         arrive()
         yield data[len(data) // 2 :]
 
-    pipeline._Whole.chunks = halves  # type: ignore[method-assign]
+    runs._Whole.chunks = halves  # type: ignore[method-assign]
 
 
 def _announcing(announced: Signal, arrive: Callable[[], None], *, told: bool) -> None:
-    announce = pipeline.announce
+    announce = runs.announce
 
     def wrapper(signal: Signal, tryon: TryOn, **kwargs: Any) -> None:
         if told:
@@ -84,7 +84,7 @@ def _announcing(announced: Signal, arrive: Callable[[], None], *, told: bool) ->
         if not told:
             announce(signal, tryon, **kwargs)
 
-    pipeline.announce = wrapper
+    runs.announce = wrapper
 
 
 POINTS: dict[str, Callable[[Callable[[], None]], None]] = {

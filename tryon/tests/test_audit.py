@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from tryon import pipeline
+from tryon import pipeline, runs
 from tryon.credits import LedgerCredits
 from tryon.dispatch import choose_provider
 from tryon.exceptions import InsufficientCredits
@@ -55,8 +55,8 @@ def account(django_user_model: type[User]) -> CreditAccount:
     return CreditAccount.objects.get(user=user)
 
 
-def order(user: User | None, **changes: Any) -> pipeline.Order:
-    return pipeline.Order(**{"user": user, "person": jpeg(), "garment": jpeg(color="navy"), **changes})
+def order(user: User | None, **changes: Any) -> runs.Order:
+    return runs.Order(**{"user": user, "person": jpeg(), "garment": jpeg(color="navy"), **changes})
 
 
 def write(account: CreditAccount, key: uuid.UUID, **amounts: int) -> None:
@@ -93,9 +93,9 @@ def test_whatever_the_app_does_agrees(shop: Shop, fake: Callable[..., Any], tryo
     fake(error="provider_unavailable")
     assert shop.post().status_code == 503
     fake()
-    pipeline.admit(uuid.uuid4(), order(shop.user), choose_provider())
-    cancelled = pipeline.admit(uuid.uuid4(), order(shop.user), choose_provider())
-    assert pipeline.fail(cancelled, TryOn.Status.CANCELLED, "cancelled", "")
+    runs.admit(uuid.uuid4(), order(shop.user), choose_provider())
+    cancelled = runs.admit(uuid.uuid4(), order(shop.user), choose_provider())
+    assert runs.fail(cancelled, TryOn.Status.CANCELLED, "cancelled", "")
     tryon(PRICE=0)
     assert shop.post().status_code == 200
     asyncio.run(pipeline.execute(lambda: order(None), lambda run: run))
@@ -108,11 +108,11 @@ def test_a_user_who_is_deleted_meanwhile_leaves_books_that_agree(
 ) -> None:
     tryon(PRICE=price)
     assert shop.post().status_code == 200
-    runs = [pipeline.admit(uuid.uuid4(), order(shop.user), choose_provider()) for _ in range(2)]
+    first, _ = [runs.admit(uuid.uuid4(), order(shop.user), choose_provider()) for _ in range(2)]
     get_user_model().objects.get(pk=shop.user.pk).delete()
-    unfinished = TryOn.objects.get(pk=runs[0].pk)
+    unfinished = TryOn.objects.get(pk=first.pk)
     assert unfinished.user is None
-    assert pipeline.fail(unfinished, TryOn.Status.FAILED, "abandoned", "")
+    assert runs.fail(unfinished, TryOn.Status.FAILED, "abandoned", "")
     assert audit().endswith("ledger lines, 3 runs: all agree.")
 
 
@@ -325,13 +325,13 @@ def test_beside_traffic_it_reports_nothing(account: CreditAccount) -> None:
 
     def trade_once(user: User, *, ends_well: bool) -> int:
         try:
-            run = pipeline.admit(uuid.uuid4(), order(user), choose_provider())
+            run = runs.admit(uuid.uuid4(), order(user), choose_provider())
         except InsufficientCredits:
             LedgerCredits().grant(user, 3, reason="more")
             return 0
         if not ends_well:
-            return pipeline.fail(run, TryOn.Status.FAILED, "error", "")
-        return pipeline.succeed(run, image="a.png") and LedgerCredits().refund(run.pk, user, 1, reason="test")
+            return runs.fail(run, TryOn.Status.FAILED, "error", "")
+        return runs.succeed(run, image="a.png") and LedgerCredits().refund(run.pk, user, 1, reason="test")
 
     with ThreadPoolExecutor(4) as pool:
         traders = [pool.submit(trade, number) for number in range(4)]

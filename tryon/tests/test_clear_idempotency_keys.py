@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from tryon import pipeline
+from tryon import runs
 from tryon.dispatch import choose_provider
 from tryon.models import TryOn
 
@@ -78,19 +78,19 @@ def test_a_young_key_stays(shop: Shop) -> None:
 
 
 def test_the_key_of_a_running_run_stays_however_old(shop: Shop) -> None:
-    order = pipeline.Order(
+    order = runs.Order(
         user=shop.user,
         person=shop.body["user_image_url"],
         garment=shop.body["catalog_image_url"],
         catalog_id=shop.body["catalog_id"],
         idempotency_key="k",
     )
-    run = pipeline.admit(TryOn().pk, order, choose_provider())
+    run = runs.admit(TryOn().pk, order, choose_provider())
     age("k", 9 * HOUR)
     assert clear() == "0 Idempotency-Key(s) freed."
     assert post(shop, "k").status_code == 409
 
-    assert pipeline.fail(run, TryOn.Status.FAILED, "error", "")
+    assert runs.fail(run, TryOn.Status.FAILED, "error", "")
     assert clear() == "1 Idempotency-Key(s) freed."
 
 

@@ -16,7 +16,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from tryon import pipeline
+from tryon import runs
 from tryon.credits import CreditsBackend, LedgerCredits, get_credits
 from tryon.dispatch import choose_provider
 from tryon.exceptions import InsufficientCredits
@@ -94,19 +94,19 @@ def test_fifty_at_once_cannot_spend_more_than_there_is(ada: User) -> None:
 
 
 def test_of_many_who_end_a_run_one_does(shop: Shop) -> None:
-    order = pipeline.Order(user=shop.user, person=jpeg(), garment=jpeg())
-    tryon = pipeline.admit(uuid.uuid4(), order, choose_provider())
+    order = runs.Order(user=shop.user, person=jpeg(), garment=jpeg())
+    tryon = runs.admit(uuid.uuid4(), order, choose_provider())
 
     def end(number: int) -> bool:
-        return pipeline.fail(TryOn.objects.get(pk=tryon.pk), TryOn.Status.FAILED, "error", "")
+        return runs.fail(TryOn.objects.get(pk=tryon.pk), TryOn.Status.FAILED, "error", "")
 
     assert sum(parallel(8, end)) == 1
     assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
 
 
 def test_of_many_who_recover_one_gives_the_credit_back(shop: Shop) -> None:
-    order = pipeline.Order(user=shop.user, person=jpeg(), garment=jpeg())
-    tryon = pipeline.admit(uuid.uuid4(), order, choose_provider())
+    order = runs.Order(user=shop.user, person=jpeg(), garment=jpeg())
+    tryon = runs.admit(uuid.uuid4(), order, choose_provider())
     late = tryon.lease_until + timedelta(seconds=1)
     recovered = parallel(4, lambda number: [run.pk for run in recover(late).released])
     assert sorted(recovered) == [[], [], [], [tryon.pk]]

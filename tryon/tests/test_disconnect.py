@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from providers.errors import ProviderUnavailable
 from providers.fake import FakeProvider
-from tryon import pipeline
+from tryon import pipeline, runs
 from tryon.models import TryOn
 
 from .shop import Shop, jpeg
@@ -200,7 +200,7 @@ def test_a_clean_up_is_not_stopped_by_a_second_cancellation(shop: Shop, monkeypa
 
     monkeypatch.setattr(pipeline._Run, "give_up", slow)
     monkeypatch.setattr(FakeProvider, "generate_image", never)
-    order = pipeline.Order(user=shop.user, person=jpeg(), garment=jpeg())
+    order = runs.Order(user=shop.user, person=jpeg(), garment=jpeg())
 
     async def main() -> None:
         task = asyncio.create_task(pipeline.execute(lambda: order, lambda tryon: tryon))

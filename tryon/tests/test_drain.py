@@ -18,10 +18,10 @@ from django.utils import timezone
 
 from providers.fake import FakeProvider
 from providers.tests.vendor import VendorServer, openai_answer
-from tryon import pipeline
+from tryon import pipeline, runs
 from tryon.dispatch import choose_provider
 from tryon.models import TryOn
-from tryon.pipeline import Order
+from tryon.runs import Order
 
 from .shop import Shop, jpeg, png
 from .test_lifespan import Server as LifespanServer
@@ -307,7 +307,7 @@ def test_a_server_that_nobody_asks_recovers_what_dead_processes_left(
     tryon(RECOVER_EVERY=0.1)
     serve()
     order = Order(user=shop.user, person=b"", garment=b"")
-    dead = pipeline.admit(TryOn().pk, order, choose_provider())
+    dead = runs.admit(TryOn().pk, order, choose_provider())
     TryOn.objects.filter(pk=dead.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
 
     wait_until(lambda: TryOn.objects.get().status == TryOn.Status.FAILED)

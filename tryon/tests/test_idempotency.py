@@ -15,7 +15,7 @@ from django.db import IntegrityError, close_old_connections
 from django.utils import timezone
 
 from providers.fake import FakeProvider
-from tryon import pipeline
+from tryon import pipeline, runs
 from tryon.conf import conf
 from tryon.credits import get_credits
 from tryon.dispatch import choose_provider
@@ -78,9 +78,9 @@ def test_swapped_photos_are_another_body(shop: Shop) -> None:
     assert swapped.status_code == 422
 
 
-def _order(shop: Shop) -> pipeline.Order:
+def _order(shop: Shop) -> runs.Order:
     """What the view makes of the shop's body."""
-    return pipeline.Order(
+    return runs.Order(
         user=shop.user,
         person=shop.body["user_image_url"],
         garment=shop.body["catalog_image_url"],
@@ -90,7 +90,7 @@ def _order(shop: Shop) -> pipeline.Order:
 
 
 def test_a_request_that_is_under_way_is_not_begun_again(shop: Shop) -> None:
-    running = pipeline.admit(uuid.uuid4(), _order(shop), choose_provider())
+    running = runs.admit(uuid.uuid4(), _order(shop), choose_provider())
     response = shop.post(headers=KEY)
     assert (response.status_code, response.json()["code"]) == (409, "idempotency_key_in_use")
     assert int(response.headers["Retry-After"]) > 0
@@ -103,9 +103,9 @@ def test_of_two_that_pass_the_look_up_together_the_database_lets_one_in(
 ) -> None:
     """And the other is told that it is under way, although there is no credit left for it."""
     get_credits().grant(shop.user, -2, reason="test")
-    find, looked = pipeline.find_earlier, threading.Barrier(2)
+    find, looked = runs.find_earlier, threading.Barrier(2)
 
-    def find_together(order: pipeline.Order) -> TryOn | None:
+    def find_together(order: runs.Order) -> TryOn | None:
         found = find(order)
         if found is None:
             looked.wait(10)
@@ -126,7 +126,7 @@ def test_of_two_that_pass_the_look_up_together_the_database_lets_one_in(
         answered.set()
         return response.status_code, response.json().get("code", "")
 
-    monkeypatch.setattr(pipeline, "find_earlier", find_together)
+    monkeypatch.setattr(runs, "find_earlier", find_together)
     monkeypatch.setattr(FakeProvider, "generate_image", slow)
     with ThreadPoolExecutor(2) as pool:
         answers = sorted(pool.map(post, range(2)))
@@ -149,17 +149,17 @@ def test_a_key_is_free_again_when_the_request_that_was_faster_has_failed(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its row keeps the second request out, and is of no use when that looks what is there."""
-    admit = pipeline.admit
+    admit = runs.admit
 
     def admit_beside_another(run_id: uuid.UUID, *args: Any) -> TryOn:
-        monkeypatch.setattr(pipeline, "admit", admit)
+        monkeypatch.setattr(runs, "admit", admit)
         faster = admit(uuid.uuid4(), *args)
         try:
             return admit(run_id, *args)
         finally:
-            assert pipeline.fail(faster, TryOn.Status.FAILED, "error", "")
+            assert runs.fail(faster, TryOn.Status.FAILED, "error", "")
 
-    monkeypatch.setattr(pipeline, "admit", admit_beside_another)
+    monkeypatch.setattr(runs, "admit", admit_beside_another)
     assert shop.post(headers=KEY).status_code == 200
     assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1), ("hold", -1), ("capture", 0)]
 
@@ -222,7 +222,7 @@ def test_another_constraint_than_the_keys_is_not_tried_for_ever(shop: Shop, monk
         tries.append(run_id)
         raise IntegrityError("of something else")
 
-    monkeypatch.setattr(pipeline, "admit", refuse)
+    monkeypatch.setattr(runs, "admit", refuse)
     assert shop.post(headers=KEY).status_code == 500
     assert len(tries) == pipeline.TRIES
 
@@ -236,12 +236,12 @@ def test_a_key_costs_one_query_more(shop: Shop, django_assert_max_num_queries: A
 
 
 def test_what_is_asked_for_has_a_fingerprint_without_whom_and_when() -> None:
-    order = pipeline.Order(user=None, person=jpeg(), garment="http://a.example/", request_id="1")
-    assert order.fingerprint() == pipeline.Order(user=None, person=jpeg(), garment="http://a.example/").fingerprint()
+    order = runs.Order(user=None, person=jpeg(), garment="http://a.example/", request_id="1")
+    assert order.fingerprint() == runs.Order(user=None, person=jpeg(), garment="http://a.example/").fingerprint()
     others = [
-        pipeline.Order(user=None, person=jpeg(color="red"), garment="http://a.example/"),
-        pipeline.Order(user=None, person=jpeg(), garment="http://b.example/"),
-        pipeline.Order(user=None, person=jpeg(), garment="http://a.example/", prompt="in the rain"),
-        pipeline.Order(user=None, person=jpeg(), garment="http://a.example/", provider="fake"),
+        runs.Order(user=None, person=jpeg(color="red"), garment="http://a.example/"),
+        runs.Order(user=None, person=jpeg(), garment="http://b.example/"),
+        runs.Order(user=None, person=jpeg(), garment="http://a.example/", prompt="in the rain"),
+        runs.Order(user=None, person=jpeg(), garment="http://a.example/", provider="fake"),
     ]
     assert len({order.fingerprint(), *(other.fingerprint() for other in others)}) == 5

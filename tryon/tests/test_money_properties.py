@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from providers.base import TryOnResult
-from tryon import images, pipeline
+from tryon import images, pipeline, runs
 from tryon.audit import accounts_adrift, deleted_runs_adrift, runs_adrift
 from tryon.credits import get_credits
 from tryon.exceptions import InsufficientCredits, KeyInUse, KeyReused
@@ -121,7 +121,7 @@ class AskAgain:
 
 
 def ask(books: Books, user: User, key: str, catalog_id: str, provider: str) -> Outcome:
-    order = pipeline.Order(
+    order = runs.Order(
         user=user,
         person=PHOTO,
         garment=PHOTO,
@@ -151,10 +151,10 @@ class Succeed:
 
     def __call__(self, books: Books) -> Outcome:
         tryon = books.run(self.run)
-        name = pipeline.store(tryon, PICTURE, INFO)
-        if pipeline.succeed(tryon, **pipeline.describe(PICTURE, INFO, image=name, latency_ms=1)):
+        name = runs.store(tryon, PICTURE, INFO)
+        if runs.succeed(tryon, **runs.describe(PICTURE, INFO, image=name, latency_ms=1)):
             return Outcome("succeeded", tryon.pk)
-        assert pipeline.delete(name)
+        assert runs.delete(name)
         return Outcome("ended before")
 
 
@@ -165,7 +165,7 @@ class Fail:
 
     def __call__(self, books: Books) -> Outcome:
         tryon = books.run(self.run)
-        if pipeline.fail(tryon, self.status, "error", "for a test"):
+        if runs.fail(tryon, self.status, "error", "for a test"):
             return Outcome(str(self.status), tryon.pk, tryon.user_id or 0, tryon.credits)
         return Outcome("ended before")
 

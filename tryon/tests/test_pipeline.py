@@ -19,14 +19,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from providers.fake import FakeProvider
-from tryon import pipeline
+from tryon import pipeline, runs
 from tryon.conf import conf
 from tryon.credits import LedgerCredits
 from tryon.exceptions import GenerationFailed, ImageUnreachable, InsufficientCredits, OutcomeUnknown
 from tryon.heartbeat import heartbeat
 from tryon.models import CreditEntry, TryOn
-from tryon.pipeline import Order
 from tryon.recovery import Recovered, recover
+from tryon.runs import Order
 
 from .shop import Shop, jpeg
 
@@ -164,9 +164,7 @@ def _cancelled_at(owner: Any, moment: str, shop: Shop, monkeypatch: pytest.Monke
     assert left.wait(10)
 
 
-@pytest.mark.parametrize(
-    ("owner", "moment"), [(pipeline, "describe"), (pipeline, "succeed"), (LedgerCredits, "capture")]
-)
+@pytest.mark.parametrize(("owner", "moment"), [(runs, "describe"), (runs, "succeed"), (LedgerCredits, "capture")])
 def test_cancelled_before_the_commit_costs_nothing_and_leaves_no_file(
     shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, moment: str
 ) -> None:
@@ -316,7 +314,7 @@ def test_a_commit_that_cannot_be_looked_up_keeps_the_file_for_recovery(
     broken_commit(False)
     with monkeypatch.context() as patch:
         patch.setattr(TryOn, "stored_image", away)
-        patch.setattr(pipeline, "fail", away)
+        patch.setattr(runs, "fail", away)
         with pytest.raises(OutcomeUnknown):
             run(lambda: order(shop))
     [file] = media.iterdir()
@@ -369,7 +367,7 @@ def test_recovery_does_not_charge_for_a_file_that_is_about_to_go(
     shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes over, for a process that was only slow, just as that gives up."""
-    delete, recovered = pipeline.delete, list[Recovered]()
+    delete, recovered = runs.delete, list[Recovered]()
 
     def recover_first(name: str) -> bool:
         if not recovered:
@@ -379,7 +377,7 @@ def test_recovery_does_not_charge_for_a_file_that_is_about_to_go(
     def present(tryon: TryOn) -> None:
         raise RuntimeError("cannot be shown")
 
-    monkeypatch.setattr(pipeline, "delete", recover_first)
+    monkeypatch.setattr(runs, "delete", recover_first)
     with pytest.raises(RuntimeError, match="cannot be shown"):
         asyncio.run(pipeline.execute(lambda: order(shop), present))
     assert recovered[0].captured == []
@@ -392,7 +390,7 @@ def test_a_database_that_blips_as_the_picture_is_stored_leaves_no_file(
     def away(*args: Any, **kwargs: Any) -> None:
         raise DatabaseError("away for a moment")
 
-    monkeypatch.setattr(pipeline, "succeed", away)
+    monkeypatch.setattr(runs, "succeed", away)
     monkeypatch.setattr(TryOn, "stored_image", away)
     with pytest.raises(DatabaseError):
         run(lambda: order(shop))
@@ -403,7 +401,7 @@ def test_an_announcement_that_fails_does_not_fail_the_run(shop: Shop, monkeypatc
     def fail(*args: Any) -> None:
         raise RuntimeError("nobody is told")
 
-    monkeypatch.setattr(pipeline, "announce", fail)
+    monkeypatch.setattr(runs, "announce", fail)
     assert run(lambda: order(shop)).status == "succeeded"
 
 

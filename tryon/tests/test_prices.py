@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from providers.base import AIProvider
-from tryon import checks, pipeline
+from tryon import checks, runs
 from tryon.credits import LedgerCredits, price_of
 from tryon.dispatch import choose_provider
 from tryon.models import CreditEntry, TryOn
@@ -126,8 +126,8 @@ def test_a_price_above_the_balance_is_refused_and_leaves_no_trace(shop: Shop, tr
 @pytest.mark.usefixtures("database")
 def test_the_price_is_that_of_the_provider_that_was_asked_for(shop: Shop, tryon: Callable[..., None]) -> None:
     tryon(PROVIDER="fake", PROVIDERS=FAKES, PRICES={"large": 3})
-    order = pipeline.Order(user=shop.user, person=jpeg(), garment=jpeg(), provider="large")
-    run = pipeline.admit(uuid.uuid4(), order, choose_provider("large"))
+    order = runs.Order(user=shop.user, person=jpeg(), garment=jpeg(), provider="large")
+    run = runs.admit(uuid.uuid4(), order, choose_provider("large"))
     assert CreditEntry.objects.get(key=run.pk).amount == -3
 
 
@@ -137,10 +137,10 @@ def test_a_failure_gives_back_what_was_held_and_not_what_it_costs_by_then(
     shop: Shop, tryon: Callable[..., None]
 ) -> None:
     tryon(PRICES={"fake": 2})
-    order = pipeline.Order(user=shop.user, person=jpeg(), garment=jpeg())
-    run = pipeline.admit(uuid.uuid4(), order, choose_provider())
+    order = runs.Order(user=shop.user, person=jpeg(), garment=jpeg())
+    run = runs.admit(uuid.uuid4(), order, choose_provider())
     tryon(PRICES={"fake": 3})
-    assert pipeline.fail(run, TryOn.Status.FAILED, "error", "")
+    assert runs.fail(run, TryOn.Status.FAILED, "error", "")
     assert shop.ledger() == [("grant", 3), ("hold", -2), ("release", 2)]
 
 

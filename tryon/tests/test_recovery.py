@@ -20,14 +20,14 @@ from django.utils import timezone
 from PIL import Image
 
 from providers.tests.vendor import VendorServer
-from tryon import fetching, pipeline, recovery, signals
+from tryon import fetching, pipeline, recovery, runs, signals
 from tryon.conf import conf
 from tryon.credits import LedgerCredits
 from tryon.dispatch import choose_provider
 from tryon.heartbeat import Heartbeat, heartbeat
 from tryon.models import CreditAccount, TryOn, UsageRecord
-from tryon.pipeline import Order
 from tryon.recovery import Recovered, recover
+from tryon.runs import Order
 
 from .queue_provider import Queue, QueueProvider
 from .shop import Shop, jpeg, png
@@ -48,7 +48,7 @@ def order(shop: Shop) -> Order:
 
 def _dead_run(shop: Shop) -> TryOn:
     """What a process leaves behind that is killed while it waits for the provider."""
-    tryon = pipeline.admit(TryOn().pk, order(shop), choose_provider())
+    tryon = runs.admit(TryOn().pk, order(shop), choose_provider())
     TryOn.objects.filter(pk=tryon.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
     return tryon
 
@@ -59,7 +59,7 @@ def test_recover_ends_dead_runs_once_and_takes_their_files_away(shop: Shop, medi
     (media / f"{dead.file_stem}.png").write_bytes(b"stored, never charged")
     shop.user.username = "countess"  # files keep the name they were given
     shop.user.save()
-    alive = pipeline.admit(TryOn().pk, order(shop), choose_provider())
+    alive = runs.admit(TryOn().pk, order(shop), choose_provider())
     assert shop.balance() == 1
 
     assert [tryon.pk for tryon in recover().released] == [dead.pk]
@@ -173,7 +173,7 @@ def test_a_stored_picture_is_the_answer_to_its_key(shop: Shop, media: Path) -> N
         catalog_id="dress-7",
         idempotency_key="order-7",
     )
-    dead = pipeline.admit(uuid.uuid4(), asked, choose_provider())
+    dead = runs.admit(uuid.uuid4(), asked, choose_provider())
     file = leave_file(dead, media, "png", png())
     assert shop.post(headers=key).status_code == 409
     recover(later())
@@ -193,7 +193,7 @@ def test_recovery_loses_against_a_process_that_was_only_slow(
         assert look(tryon, now) is None
         leave_file(tryon, media, "png", png())
         slow = TryOn.objects.get(pk=tryon.pk)
-        assert pipeline.succeed(slow, image=f"{slow.file_stem}.png", content_type="image/png")
+        assert runs.succeed(slow, image=f"{slow.file_stem}.png", content_type="image/png")
 
     monkeypatch.setattr(recovery, "_stored", find_nothing_yet)
     assert recover() == Recovered()
@@ -207,7 +207,7 @@ def test_a_process_that_was_taken_for_dead_gives_the_picture_that_recovery_charg
     shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
 ) -> None:
     """Or says that it does not know, and deletes nothing."""
-    describe = pipeline.describe
+    describe = runs.describe
 
     def be_slow(*args: Any, **kwargs: Any) -> dict[str, Any]:
         if not TryOn.objects.exclude(status="running").exists():
@@ -217,7 +217,7 @@ def test_a_process_that_was_taken_for_dead_gives_the_picture_that_recovery_charg
     def away(self: TryOn) -> bool:
         raise DatabaseError("away")
 
-    monkeypatch.setattr(pipeline, "describe", be_slow)
+    monkeypatch.setattr(runs, "describe", be_slow)
     if not asked:
         monkeypatch.setattr(TryOn, "stored_image", away)
     response = shop.post()
@@ -419,7 +419,7 @@ def test_a_run_that_was_given_up_is_not_waited_for_at_its_vendor(
     note, polled = TryOn.note_job, queue.polled
 
     def give_up_first(self: TryOn, job: str) -> bool:
-        pipeline.fail(TryOn.objects.get(pk=self.pk), TryOn.Status.FAILED, "abandoned", "")
+        runs.fail(TryOn.objects.get(pk=self.pk), TryOn.Status.FAILED, "abandoned", "")
         return note(self, job)
 
     monkeypatch.setattr(TryOn, "note_job", give_up_first)
@@ -465,7 +465,7 @@ def test_an_end_that_nobody_was_told_of_is_announced(
 ) -> None:
     """The process died between the commit and the signal."""
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "announce", lambda *args, **kwargs: None)
+        patch.setattr(runs, "announce", lambda *args, **kwargs: None)
         assert shop.post().status_code == 200
     [run] = TryOn.objects.all()
     assert (heard, UsageRecord.objects.count()) == ([], 0)

@@ -16,7 +16,7 @@ from django.db import connection
 from pytest_django import Settings
 
 from providers.fake import FakeProvider
-from tryon import pipeline, signals
+from tryon import pipeline, runs, signals
 from tryon.models import TryOn, UsageRecord
 
 from .shop import Shop, jpeg
@@ -81,7 +81,7 @@ def test_each_run_has_one_usage_record(shop: Shop, fake: Callable[..., FakeProvi
 @pytest.mark.one_database
 def test_a_run_that_is_announced_twice_has_one_usage_record(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     shop.post()
-    pipeline.announce(signals.try_on_succeeded, TryOn.objects.get())
+    runs.announce(signals.try_on_succeeded, TryOn.objects.get())
     assert UsageRecord.objects.count() == 1
     assert not [record for record in caplog.records if record.name == "django.dispatch"]
 
@@ -164,6 +164,6 @@ def test_a_storage_without_addresses_keeps_nobody_from_hearing_of_a_run(
         raise ValueError("This storage has no addresses.")
 
     monkeypatch.setattr(FileSystemStorage, "url", refuse)
-    order = pipeline.Order(user=shop.user, person=jpeg(), garment=jpeg())
+    order = runs.Order(user=shop.user, person=jpeg(), garment=jpeg())
     asyncio.run(pipeline.execute(lambda: order, lambda tryon: None))
     assert UsageRecord.objects.get().status == "succeeded"

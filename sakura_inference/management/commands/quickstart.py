@@ -22,7 +22,7 @@ from tryon.management import _models
 from tryon.management._failures import database_needed, interruptible
 from tryon.management._tryons import demo_photo, location, make_tryon
 from tryon.models import ApiKey
-from tryon.pipeline import Order
+from tryon.runs import Order
 
 DEMO_USER: Final = "demo"
 DEMO_CREDITS: Final = 25

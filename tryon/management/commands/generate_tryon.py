@@ -14,7 +14,7 @@ from providers.base import Category
 
 from ...conf import conf
 from ...models import TryOn
-from ...pipeline import Order
+from ...runs import Order
 from ...serializers import CATEGORIES
 from .._arguments import text_for
 from .._failures import interruptible
