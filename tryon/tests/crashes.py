@@ -10,7 +10,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from tryon import pipeline, runs
+from tryon import runs
 from tryon.models import CreditEntry, TryOn
 from tryon.signals import try_on_failed, try_on_succeeded
 
@@ -89,10 +89,10 @@ def _announcing(announced: Signal, arrive: Callable[[], None], *, told: bool) ->
 
 POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "holding": lambda arrive: _booking(CreditEntry.Kind.HOLD, arrive, booked=False),
-    "held": lambda arrive: _after(pipeline, "admit", arrive),
-    "answered": lambda arrive: _before(pipeline, "inspect", arrive),
+    "held": lambda arrive: _after(runs, "admit", arrive),
+    "answered": lambda arrive: _before(runs, "inspect", arrive),
     "writing": _half_way_through_the_file,
-    "written": lambda arrive: _after(pipeline, "store", arrive),
+    "written": lambda arrive: _after(runs, "store", arrive),
     "charging": lambda arrive: _booking(CreditEntry.Kind.CAPTURE, arrive, booked=False),
     "committing": lambda arrive: _booking(CreditEntry.Kind.CAPTURE, arrive, booked=True),
     "charged": lambda arrive: _announcing(try_on_succeeded, arrive, told=False),
