@@ -455,7 +455,10 @@ class TryOnAdmin(CreditsAdmin):
 
     @staticmethod
     def _cost(tryon: TryOn) -> str:
-        amount = ngettext("%d credit", "%d credits", tryon.credits) % tryon.credits
+        if tryon.status == TryOn.Status.SUCCEEDED:
+            amount = ngettext("%d credit", "%d credits", tryon.credits) % tryon.credits
+        else:
+            amount = str(_("not charged"))
         return ", ".join(filter(None, [str(tryon), str(tryon.user or ""), amount]))
 
 

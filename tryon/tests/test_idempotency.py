@@ -195,6 +195,12 @@ def test_a_key_is_forgotten_in_time(shop: Shop) -> None:
     assert sorted(TryOn.objects.values_list("idempotency_key", flat=True)) == ["", KEY["Idempotency-Key"]]
 
 
+def test_a_key_is_not_forgotten_while_its_picture_is_made(shop: Shop) -> None:
+    runs.admit(uuid.uuid4(), _order(shop), choose_provider())
+    TryOn.objects.update(created_at=timezone.now() - timedelta(seconds=conf.IDEMPOTENCY_TTL + 1))
+    assert shop.post(headers=KEY).status_code == 409
+
+
 @pytest.mark.parametrize(
     ("key", "says"),
     [
