@@ -203,12 +203,14 @@ def test_a_picture_that_a_slow_process_charged_for_meanwhile_is_not_deleted(
     dead = _dead_run_with_a_job(shop, "job-1")
 
     def charge() -> None:
-        name = leave_file(dead, media, "png", png()).name
+        name = leave_file(dead, media, "png", png(200, 300)).name
         assert runs.succeed(dead, image=name, content_type="image/png")
 
     _meanwhile(monkeypatch, charge)
     assert recover() == Recovered()
-    assert [file.name for file in media.iterdir()] == [TryOn.objects.get().image.name]
+    [file] = media.iterdir()
+    assert file.name == TryOn.objects.get().image.name
+    assert file.read_bytes() == png(200, 300)
     assert shop.balance() == 2
 
 
