@@ -7,8 +7,7 @@ import contextlib
 import math
 import operator
 import re
-import threading
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
@@ -23,6 +22,9 @@ class PerLoop(Generic[T]):
 
     Under ASGI there is one loop and so one client, shared by all requests; under WSGI, in commands and in
     tests loops come and go. ``create`` is called in the loop; ``close`` defaults to the value's ``aclose()``.
+
+    A client ends with its loop: ``asyncio.run()``, and with it asgiref and every server, closes the async generators
+    of a loop before the loop itself, and each client lives in one.
     """
 
     def __init__(
@@ -32,35 +34,37 @@ class PerLoop(Generic[T]):
     ) -> None:
         self._create = create
         self._close = close
-        self._lock = threading.Lock()
         # Not a WeakKeyDictionary: the client's open connections hold the loop, so no key would ever die.
-        self._values: dict[asyncio.AbstractEventLoop, T] = {}
+        self._keepers: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[T]]] = {}
 
     async def get(self) -> T:
-        """The running loop's client, made at the first call. Clients of loops that have ended are closed."""
+        """The running loop's client, made at the first call."""
         loop = asyncio.get_running_loop()
-        await self._close_orphans()
-        with self._lock:
-            if loop not in self._values:
-                self._values[loop] = self._create()
-            return self._values[loop]
+        if loop not in self._keepers:
+            self._forget_ended_loops()
+            keeper = self._keep(loop)
+            self._keepers[loop] = await anext(keeper), keeper
+        return self._keepers[loop][0]
 
     async def aclose(self) -> None:
-        """Close the clients of the running loop and of those that have ended. The next ``get()`` makes a new one."""
-        loop = asyncio.get_running_loop()
-        await self._close_orphans()
-        with self._lock:
-            value = self._values.pop(loop, None)
-        if value is not None:
-            await self._close(value)
+        """Close the client of the running loop. The next ``get()`` makes a new one."""
+        _, keeper = self._keepers.get(asyncio.get_running_loop(), (None, None))
+        if keeper is not None:
+            await keeper.aclose()
 
-    async def _close_orphans(self) -> None:
-        with self._lock:
-            orphans = [self._values.pop(other) for other in list(self._values) if other.is_closed()]
-        for orphan in orphans:
-            # "Event loop is closed": then its sockets ended with it, and there is nothing left to close.
-            with contextlib.suppress(RuntimeError):
-                await self._close(orphan)
+    async def _keep(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[T]:
+        client = self._create()
+        try:
+            yield client
+        finally:
+            self._keepers.pop(loop, None)
+            await self._close(client)
+
+    def _forget_ended_loops(self) -> None:
+        """Those closed without their generators. Their sockets ended with them: nothing is left to close."""
+        for loop in list(self._keepers):
+            if loop.is_closed():
+                self._keepers.pop(loop, None)
 
 
 def check_choice(alias: str, option: str, value: object, allowed: Collection[str]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from providers.utils import PerLoop, one_line
 
@@ -18,9 +19,8 @@ class Client:
         self.closed = 0
 
     async def aclose(self) -> None:
+        assert self.loop is asyncio.get_running_loop()
         self.closed += 1
-        if self.loop.is_closed():
-            raise RuntimeError("Event loop is closed")
 
 
 def test_one_client_per_loop() -> None:
@@ -35,12 +35,36 @@ def test_one_client_per_loop() -> None:
     assert asyncio.run(main()) is not asyncio.run(main())
 
 
-def test_clients_of_ended_loops_are_closed_and_forgotten() -> None:
+def test_a_client_is_closed_with_its_loop() -> None:
+    """Before the loop is: the client may still talk to it."""
     clients = PerLoop(Client)
-    orphans = [asyncio.run(clients.get()) for _ in range(3)]
 
-    assert [orphan.closed for orphan in orphans] == [1, 1, 0]
-    assert len(clients._values) == 1
+    client = asyncio.run(clients.get())
+
+    assert client.closed == 1
+    assert not clients._keepers
+
+
+def test_a_client_is_closed_with_the_loop_of_a_sync_view() -> None:
+    clients = PerLoop(Client)
+
+    client = async_to_sync(clients.get)()
+
+    assert client.closed == 1
+    assert not clients._keepers
+
+
+def test_clients_of_loops_that_were_just_dropped_are_forgotten() -> None:
+    clients = PerLoop(Client)
+
+    async def kept() -> int:
+        await clients.get()
+        return len(clients._keepers)
+
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(kept()) == 1
+        loop.close()
 
 
 def test_aclose_closes_only_the_running_loops_client() -> None:
