@@ -72,6 +72,13 @@ class InsufficientCredits(TryOnError):
     default_detail = "Not enough credits for this picture."
 
 
+class UserGone(TryOnError):
+    """The user was deleted a moment after signing in."""
+
+    code = "authentication_failed"
+    default_detail = "This user no longer exists. Sign in as another one."
+
+
 class ImageUnreachable(TryOnError):
     """The URL was refused or did not deliver; the client is not told which, so that we are no port scanner."""
 

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.files.base import ContentFile
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 
@@ -26,7 +26,7 @@ from providers.errors import InvalidProviderResponse
 from . import images
 from .conf import conf
 from .credits import get_credits, price_of
-from .exceptions import GenerationFailed, ImageTooLarge, KeyInUse, KeyReused, NotAnImage, OutcomeUnknown
+from .exceptions import GenerationFailed, ImageTooLarge, KeyInUse, KeyReused, NotAnImage, OutcomeUnknown, UserGone
 from .heartbeat import expiry, heartbeat
 from .models import TryOn, database
 from .receivers import record_usage
@@ -98,7 +98,7 @@ def find_earlier(order: Order) -> TryOn | None:
 
 
 def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
-    """Create the run and hold its price, or raise ``InsufficientCredits`` and leave no trace.
+    """Create the run and hold its price, or raise ``InsufficientCredits`` or ``UserGone`` and leave no trace.
 
     Raise ``IntegrityError`` if another run has the order's Idempotency-Key.
     """
@@ -120,13 +120,22 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
         lease_until=expiry(),
     )
     tryon.file_stem = file_stem(tryon)
-    with transaction.atomic(using=database()):
-        # The run first: of two requests with one key the second fails here, and not for want of a credit.
-        tryon.save(force_insert=True)
-        if order.user is not None:
-            get_credits().hold(run_id, order.user, price)
-        _announce_on_commit(try_on_started, tryon)
+    try:
+        with transaction.atomic(using=database()):
+            # The run first: of two requests with one key the second fails here, and not for want of a credit.
+            tryon.save(force_insert=True)
+            if order.user is not None:
+                get_credits().hold(run_id, order.user, price)
+            _announce_on_commit(try_on_started, tryon)
+    except IntegrityError:
+        if order.user is not None and not _exists(order.user):
+            raise UserGone from None
+        raise
     return tryon
+
+
+def _exists(user: User) -> bool:
+    return type(user)._default_manager.using(database()).filter(pk=user.pk).exists()
 
 
 def succeed(tryon: TryOn, *, is_wanted: Callable[[], bool] = lambda: True, **found: Any) -> bool:

@@ -50,7 +50,7 @@ from . import health, pipeline, recovery, request_id, runs
 from .authentication import is_foreign
 from .conf import conf
 from .dispatch import close_providers
-from .exceptions import STATUS, BodyTooLarge, DatabaseUnavailable, ShuttingDown, TryOnError
+from .exceptions import STATUS, BodyTooLarge, DatabaseUnavailable, ShuttingDown, TryOnError, UserGone
 from .lifespan import is_draining
 from .models import TryOn, connect
 from .openapi import extend_schema, request_examples, request_header, response_header
@@ -211,6 +211,8 @@ class CreateImageView(APIView):
         return self.leave(tryon)
 
     def respond_to(self, error: Exception) -> Response:
+        if isinstance(error, UserGone):  # DRF's own class gets the header that a 401 must have
+            error = AuthenticationFailed(str(error))
         return self.finish(self.handle_exception(error))
 
     def finish(self, response: Response) -> Response:

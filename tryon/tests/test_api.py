@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.storage import FileSystemStorage
 from django.test import Client
@@ -21,10 +22,12 @@ from pytest_django import Settings
 from pytest_httpserver import HTTPServer
 from rest_framework.renderers import JSONRenderer
 
+from providers.base import AIProvider
 from providers.errors import ProviderRateLimited
 from providers.fake import FakeProvider
+from tryon import pipeline
 from tryon.exceptions import STATUS
-from tryon.models import ApiKey, TryOn
+from tryon.models import ApiKey, CreditEntry, TryOn
 
 from .shop import URL, Shop, jpeg, png
 
@@ -288,6 +291,24 @@ def test_an_unexpected_error_is_json_logged_with_the_request_id_and_costs_nothin
     assert record.exc_info is not None
     assert shop.balance() == 3
     assert TryOn.objects.get().status == "failed"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "dress-7"}])
+def test_a_user_deleted_a_moment_after_signing_in_is_unknown(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    def delete_first(alias: str, choose: Callable[[str], AIProvider] = pipeline._choose) -> AIProvider:
+        get_user_model().objects.all().delete()
+        return choose(alias)
+
+    monkeypatch.setattr(pipeline, "_choose", delete_first)
+
+    response = shop.post(headers=headers)
+
+    assert (response.status_code, response.json()["code"]) == (401, "authentication_failed")
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="try-on"'
+    assert not TryOn.objects.exists()
+    assert [entry.kind for entry in CreditEntry.objects.all()] == ["grant"]
 
 
 @pytest.mark.one_database
