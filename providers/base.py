@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from typing import ClassVar, Literal, final
 
 from .errors import InvalidProviderResponse, ProviderError, ProviderTimeout, UnsupportedFeature
 
 Category = Literal["auto", "tops", "bottoms", "dresses"]
+Size = Literal["", "1k", "2k", "4k"]
+"""About 1, 4 or 16 million pixels; empty leaves it to the provider's options."""
+OutputFormat = Literal["", "png", "jpeg", "webp"]
+"""Empty leaves it to the provider's options."""
 
 
 class Secret:
@@ -59,6 +65,10 @@ class TryOnRequest:
     prompt: str
     category: Category = "auto"
     seed: int | None = None
+    pictures: int = 1
+    """How many to make of it."""
+    size: Size = ""
+    output_format: OutputFormat = ""
     end_user: str = ""
     """Opaque, stable id of the end user (a hash), for vendors that want one."""
     request_id: str = ""
@@ -84,6 +94,25 @@ class TryOnResult:
     """US dollars, when it can be told from the answer."""
     warnings: tuple[str, ...] = ()
     """Plain sentences for the shopper."""
+    width: int | None = None
+    """Pixels, where the vendor says."""
+    height: int | None = None
+    """Pixels, where the vendor says."""
+    more: tuple[bytes, ...] = field(default=(), repr=False)
+    """The other pictures, where several were asked for."""
+    video: bytes = field(default=b"", repr=False)
+    """An MP4 clip whose still is ``data``, from providers that ``make_video``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of a vendor, and for how long there is one."""
+
+    name: str
+    shutdown: date | None = None
+    """The day it was or will be shut down, where that was announced."""
+    successor: str = ""
+    """What its vendor says to use instead; or who to ask, where the vendor has nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +138,35 @@ class AIProvider:
     name: ClassVar[str] = ""
     """The vendor's display name."""
 
-    supports_prompt: ClassVar[bool] = True
+    supports_prompt: bool = True
     """Follows the prompt. Where it is False the garment's photo says enough, and the prompt is not looked at."""
 
-    supports_seed: ClassVar[bool] = False
+    supports_seed: bool = False
     """The same seed gives a comparable picture."""
 
-    keeps_jobs: ClassVar[bool] = False
+    supports_category: bool = False
+    """Can be told what kind of garment it is."""
+
+    max_pictures: int = 1
+    """The most pictures one call makes."""
+
+    sizes: tuple[str, ...] = ()
+    """Those of a request's ``size`` it can make."""
+
+    output_formats: tuple[str, ...] = ()
+    """Those of a request's ``output_format`` it can make."""
+
+    makes_video: bool = False
+    """Makes a clip as well as a picture."""
+
+    keeps_jobs: bool = False
     """The vendor makes pictures as jobs that outlive our call: ``resume()`` can ask for one by its id."""
+
+    lists_models: bool = False
+    """The vendor can tell which models there are: ``remote_models()``."""
+
+    models: ClassVar[tuple[Model, ...]] = ()
+    """Those this class knows of, as of the day it was last looked over. Any other name works as well."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -134,6 +184,11 @@ class AIProvider:
         """The picture's size as the vendor calls it, for prices; empty where the options do not fix one."""
         return ""
 
+    @property
+    def models_in_use(self) -> tuple[str, ...]:
+        """Every model a request would go to; more than one where there are several steps."""
+        return (self.model,) if self.model else ()
+
     def check(self) -> Iterator[Problem]:
         """Yield what would keep this provider from working, without contacting anyone."""
         yield from ()
@@ -149,18 +204,52 @@ class AIProvider:
         """
         raise NotImplementedError(f"{type(self).__name__} must implement resume(), or not keep jobs.")
 
+    async def cancel(self, job: str) -> None:
+        """Tell the vendor that nobody wants this job's picture any more, where it can be told. Errors as above."""
+
+    async def remote_models(self) -> list[Model]:
+        """The models that the vendor itself lists now; errors as in ``generate_image()``.
+
+        Only for providers that ``list_models``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement remote_models(), or not list models.")
+
     async def aclose(self) -> None:
         """Close what belongs to the running event loop. Called where the loop ends with a command or a request."""
 
     @final
     async def try_on(self, request: TryOnRequest, *, timeout: float) -> TryOnResult:
         """Check the request, make the picture within ``timeout`` seconds and check that there is one."""
+        self.demand(request)
+        request, warnings = self._without_what_is_lacking(request)
+        result = await self._within(timeout, self.generate_image(request))
+        return dataclasses.replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
+
+    @final
+    def demand(self, request: TryOnRequest) -> None:
+        """Raise ``UnsupportedFeature``, which names it, for what this provider cannot do and nobody can do without."""
         if request.seed is not None and not self.supports_seed:
-            raise UnsupportedFeature(
-                f"seed={request.seed}: {self.name} cannot repeat a picture by seed. Leave seed out.",
-                provider=self.alias,
-            )
-        return await self._within(timeout, self.generate_image(request))
+            self._refuse("seed", request.seed, "cannot repeat a picture by seed. Leave seed out.")
+        if not 1 <= request.pictures <= self.max_pictures:
+            self._refuse("pictures", request.pictures, f"makes 1 to {self.max_pictures} at a time. Ask for fewer.")
+        if request.size and request.size not in self.sizes:
+            known = f"Use one of: {', '.join(self.sizes)}." if self.sizes else "Leave size out."
+            self._refuse("size", request.size, f"cannot be told this size. {known}")
+
+    def _refuse(self, field: str, value: object, sentence: str) -> None:
+        raise UnsupportedFeature(f"{field}={value}: {self.name} {sentence}", provider=self.alias)
+
+    def _without_what_is_lacking(self, request: TryOnRequest) -> tuple[TryOnRequest, tuple[str, ...]]:
+        """The request without what this provider cannot do and the picture can do without; and what to say of it."""
+        changes: dict[str, str] = {}
+        warnings: list[str] = []
+        if request.category != "auto" and not self.supports_category:
+            changes["category"] = "auto"
+            warnings.append(f"{self.name} finds out by itself what kind of garment it is.")
+        if request.output_format and request.output_format not in self.output_formats:
+            changes["output_format"] = ""
+            warnings.append(f"{self.name} cannot be told to make {request.output_format}; this is what it makes.")
+        return (dataclasses.replace(request, **changes) if changes else request), tuple(warnings)  # type: ignore[arg-type]
 
     @final
     async def look_up(self, job: str, *, timeout: float) -> TryOnResult:

@@ -14,6 +14,7 @@ class ProviderError(Exception):
 
     ``provider`` is the alias in the settings; ``status`` the vendor's HTTP status where there was one;
     ``retry_after`` the seconds the vendor asked us to wait; ``request_id`` the vendor's own id of the call.
+    ``job_is_over`` says that the vendor's job ended with this: there is no picture left to ask for.
     """
 
     code: ClassVar[str] = "provider_error"
@@ -30,12 +31,14 @@ class ProviderError(Exception):
         status: int | None = None,
         retry_after: float | None = None,
         request_id: str = "",
+        job_is_over: bool = False,
     ) -> None:
         super().__init__(message)
         self.provider = provider
         self.status = status
         self.retry_after = retry_after
         self.request_id = request_id
+        self.job_is_over = job_is_over
 
 
 class ProviderUnavailable(ProviderError):

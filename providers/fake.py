@@ -31,7 +31,7 @@ class FakeProvider(AIProvider):
     """
 
     name: ClassVar[str] = "Fake"
-    supports_seed: ClassVar[bool] = True
+    supports_seed = True
 
     def __init__(
         self, alias: str, *, delay: float = 0.0, error: str = "", size: str = "512x768", color: str = ""

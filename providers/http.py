@@ -25,6 +25,7 @@ from .utils import PerLoop
 __all__ = [
     "AsyncClient",
     "BlockedAddress",
+    "ConnectError",
     "HTTPError",
     "InvalidURL",
     "PerLoop",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 AsyncClient = httpx.AsyncClient
+ConnectError = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 HTTPError = httpx.HTTPError
 InvalidURL = httpx.InvalidURL
 Response = httpx.Response

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from urllib.parse import urlsplit
 
 from .base import AIProvider, Photo, Problem, Secret, TryOnRequest, TryOnResult
 from .errors import (
@@ -24,7 +23,17 @@ from .errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from .utils import PerLoop, bad_option, check_choice, one_line, retry_after
+from .utils import (
+    PerLoop,
+    bad_option,
+    check_choice,
+    check_key,
+    check_url,
+    fits_a_header,
+    one_line,
+    prompt_for,
+    retry_after,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -74,6 +83,7 @@ class OpenAIProvider(AIProvider):
     """
 
     name: ClassVar[str] = "OpenAI"
+    supports_category = True
 
     def __init__(
         self,
@@ -89,20 +99,16 @@ class OpenAIProvider(AIProvider):
         project: str = "",
     ) -> None:
         super().__init__(alias)
-        self._api_key = Secret(str(Secret(api_key).reveal()).strip())
-        if not _fits_a_header(self._api_key.reveal()):
-            raise bad_option(
-                alias, "api_key", self._api_key, "It has a space, a line break or a letter that no key has."
-            )
+        self._api_key = check_key(alias, "api_key", api_key)
         if not (isinstance(model, str) and model):
             raise bad_option(alias, "model", model, "Give the name of an image model.")
         for option, value in (("organization", organization), ("project", project)):
-            if not (isinstance(value, str) and _fits_a_header(value)):
+            if not (isinstance(value, str) and fits_a_header(value)):
                 raise bad_option(alias, option, value, "Give its id, or leave it out.")
         check_choice(alias, "quality", quality, QUALITIES)
         check_choice(alias, "output_format", output_format, OUTPUT_FORMATS)
         _check_size(alias, size, model)
-        _check_base_url(alias, base_url)
+        check_url(alias, "base_url", base_url)
         self._model = model
         self._quality = quality
         self._size = size
@@ -149,7 +155,7 @@ class OpenAIProvider(AIProvider):
             response = await client.images.with_raw_response.edit(
                 model=self._model,
                 image=[_upload("person", request.person), _upload("garment", request.garment)],
-                prompt=request.prompt,
+                prompt=prompt_for(request),
                 quality=self._quality,
                 size=self._size,
                 output_format=self._output_format,
@@ -331,10 +337,6 @@ def _upload(name: str, photo: Photo) -> tuple[str, bytes, str]:
     return f"{name}.{extension}", photo.data, photo.content_type
 
 
-def _fits_a_header(text: str) -> bool:
-    return re.fullmatch(r"[\x21-\x7e]*", text) is not None
-
-
 def _check_size(alias: str, size: str, model: str) -> None:
     if size == "auto":
         return
@@ -357,18 +359,6 @@ def _check_size(alias: str, size: str, model: str) -> None:
             f"{model} makes pictures with edges divisible by 16 and at most {MAX_EDGE}, not longer than three times "
             f"their width, of {MIN_PIXELS} to {MAX_PIXELS} pixels.",
         )
-
-
-def _check_base_url(alias: str, base_url: str) -> None:
-    advice = 'Use an http or https URL such as "https://api.example.com/v1", without a name or password.'
-    try:
-        parts = urlsplit(base_url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
-        good = good and parts.port != 0 and not parts.query and not parts.fragment
-    except (ValueError, AttributeError, TypeError):
-        good = False
-    if base_url != "" and not good:
-        raise bad_option(alias, "base_url", Secret(base_url) if "@" in str(base_url) else base_url, advice)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

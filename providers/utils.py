@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import binascii
 import contextlib
 import math
 import operator
@@ -11,8 +12,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+from .base import Secret, TryOnRequest
 
 T = TypeVar("T")
 
@@ -76,6 +80,66 @@ def check_choice(alias: str, option: str, value: object, allowed: Collection[str
 def bad_option(alias: str, option: str, value: object, advice: str) -> ImproperlyConfigured:
     """The error for an option of this provider: where it stands, what it is, what to write instead."""
     return ImproperlyConfigured(f'TRYON["PROVIDERS"]["{alias}"]["OPTIONS"]["{option}"] is {value!r}. {advice}')
+
+
+def check_key(alias: str, option: str, key: str | Secret | None) -> Secret:
+    """The key without the white space around it. Refuse one that cannot be sent."""
+    secret = Secret(str(Secret(key).reveal()).strip())
+    if not fits_a_header(secret.reveal()):
+        raise bad_option(alias, option, secret, "It has a space, a line break or a letter that no key has.")
+    return secret
+
+
+def fits_a_header(text: str) -> bool:
+    """Whether this can be the value of an HTTP header, and has no space in it."""
+    return re.fullmatch(r"[\x21-\x7e]*", text) is not None
+
+
+def check_url(alias: str, option: str, url: str) -> None:
+    """Refuse an address of an API that is neither empty nor a plain http or https URL."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+        good = good and parts.port != 0 and not parts.query and not parts.fragment
+    except (ValueError, AttributeError, TypeError):
+        good = False
+    if url != "" and not good:
+        advice = 'Use an http or https URL such as "https://api.example.com/v1", without a name or password.'
+        raise bad_option(alias, option, Secret(url) if "@" in str(url) else url, advice)
+
+
+def check_seconds(alias: str, option: str, value: object) -> float:
+    """The option as seconds. Refuse what is not a number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise bad_option(alias, option, value, "Give seconds, more than 0.")
+    return float(value)
+
+
+def decode_base64(text: object) -> bytes:
+    """The bytes of base64 with or without line breaks, or of a ``data:`` URI. Raise ``ValueError``."""
+    if not isinstance(text, str):
+        raise ValueError("not a text")
+    if text.startswith("data:"):
+        head, _, text = text.partition(",")
+        if not head.endswith(";base64"):
+            raise ValueError("a data URI that is not base64")
+    encoded = re.sub(r"[\r\n\t ]+", "", text) if re.search(r"[\r\n\t ]", text) else text
+    if not encoded:
+        raise ValueError("empty")
+    return binascii.a2b_base64(encoded.encode(), strict_mode=True)
+
+
+GARMENTS = {
+    "tops": "The garment is worn on the upper body.",
+    "bottoms": "The garment is worn on the lower body.",
+    "dresses": "The garment is one piece for the whole body.",
+}
+
+
+def prompt_for(request: TryOnRequest) -> str:
+    """The prompt, and what kind of garment it is about, for models that read both."""
+    sentence = GARMENTS.get(request.category)
+    return f"{request.prompt}\n\n{sentence}" if sentence else request.prompt
 
 
 def one_line(value: object, limit: int = 100) -> str:

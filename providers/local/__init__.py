@@ -34,7 +34,8 @@ class LocalProvider(AIProvider):
     """
 
     name: ClassVar[str] = "Local"
-    supports_prompt: ClassVar[bool] = False
+    supports_category = True
+    supports_prompt = False
 
     def __init__(
         self, alias: str, *, models_dir: str | Path | None = None, workers: int = 1, max_waiting: int = 8

@@ -17,7 +17,7 @@ class QueueProvider(AIProvider):
     """Submits a job, notes its id and polls."""
 
     name: ClassVar[str] = "Queue"
-    keeps_jobs: ClassVar[bool] = True
+    keeps_jobs = True
 
     def __init__(self, alias: str, *, url: str) -> None:
         super().__init__(alias)
