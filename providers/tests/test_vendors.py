@@ -111,7 +111,7 @@ def test_a_vendor_that_takes_too_long_is_left(double: type[Double], step: str, a
     with VendorServer(vendor) as server:
         provider = vendor.provider(server)
         started = time.monotonic()
-        error = failure_of(provider, timeout=1)
+        error = failure_of(provider, timeout=0.4)
         assert server.hung_up.wait(10)
     assert type(error) is ProviderTimeout
     assert time.monotonic() - started < 10
