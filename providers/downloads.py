@@ -39,7 +39,9 @@ async def download(url: str, *, max_bytes: int, timeout: float, allowed_hosts: C
             http.guarded_client(allowed_hosts=allowed_hosts, timeout=timeout) as client,
         ):
             return await _follow(client, url, max_bytes)
-    except (http.BlockedAddress, http.InvalidURL, ValueError) as error:
+    except http.BlockedAddress as error:
+        raise Blocked(str(error)) from None
+    except (http.InvalidURL, ValueError) as error:
         # ValueError: an address that urllib or the international names' encoding cannot read, here or in a redirect.
         raise Blocked(f"{type(error).__name__}: {error}") from None
     except (http.HTTPError, OSError) as error:

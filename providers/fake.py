@@ -32,6 +32,9 @@ class FakeProvider(AIProvider):
 
     name: ClassVar[str] = "Fake"
     supports_seed = True
+    supports_category = True
+    max_pictures = 4
+    output_formats = ("png",)
 
     def __init__(
         self, alias: str, *, delay: float = 0.0, error: str = "", size: str = "512x768", color: str = ""
@@ -67,25 +70,32 @@ class FakeProvider(AIProvider):
         await asyncio.sleep(self._delay)
         if self._error:
             raise ERRORS[self._error](f"Fake was told to fail with {self._error}.")
-        digest = hashlib.sha256(
-            b"".join(
-                hashlib.sha256(part).digest()
-                for part in (
-                    request.person.data,
-                    request.garment.data,
-                    request.prompt.encode(errors="replace"),
-                    str(request.seed).encode(),
-                )
-            )
-        ).digest()
+        digests = [self._digest(request, number) for number in range(request.pictures)]
+        first, *others = [_png(self._width, self._height, d, self._color or d[-3:]) for d in digests]
         return TryOnResult(
-            data=_png(self._width, self._height, digest, self._color or digest[-3:]),
+            data=first,
+            more=tuple(others),
             content_type="image/png",
             model=self.model,
-            provider_id=f"fake-{digest.hex()[:16]}",
+            provider_id=f"fake-{digests[0].hex()[:16]}",
             seed=request.seed,
             cost_usd=Decimal(0),
+            width=self._width,
+            height=self._height,
         )
+
+    @staticmethod
+    def _digest(request: TryOnRequest, number: int) -> bytes:
+        """What the picture of this number follows from, as 32 bytes."""
+        parts = [
+            request.person.data,
+            request.garment.data,
+            request.prompt.encode(errors="replace"),
+            str(request.seed).encode(),
+        ]
+        parts += [request.category.encode()] if request.category != "auto" else []
+        parts += [str(number).encode()] if number else []
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
 
 def _png(width: int, height: int, digest: bytes, background: bytes) -> bytes:

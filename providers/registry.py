@@ -60,9 +60,7 @@ class ProviderRegistry:
                 f'TRYON["PROVIDERS"] has no provider {alias!r}. Add it, or choose one of: {known}.'
             ) from None
         where = f'TRYON["PROVIDERS"]["{alias}"]'
-        for key in entry:
-            if key not in ("BACKEND", "OPTIONS"):
-                raise InvalidProviderError(f'{where} has an unknown key {key!r}. Use "BACKEND" and "OPTIONS".')
+        self._check_entry(where, entry)
         cls = self._load(where, entry.get("BACKEND", ""))
         options = dict(entry.get("OPTIONS", {}))
         parameters = dict(inspect.signature(cls).parameters)
@@ -83,6 +81,19 @@ class ProviderRegistry:
                     f'{where}["OPTIONS"] has no {option!r}, which {cls.__name__} needs. Add it.'
                 )
         return cls(alias, **options)
+
+    @staticmethod
+    def _check_entry(where: str, entry: Mapping[str, Any]) -> None:
+        for key in entry:
+            if key not in ("BACKEND", "OPTIONS", "TIMEOUT", "MAX_RUNS"):
+                raise InvalidProviderError(
+                    f'{where} has an unknown key {key!r}. Use "BACKEND", "OPTIONS", "TIMEOUT" and "MAX_RUNS".'
+                )
+        timeout, most = entry.get("TIMEOUT"), entry.get("MAX_RUNS")
+        if timeout is not None and (type(timeout) not in (int, float) or not 0 < timeout < float("inf")):
+            raise InvalidProviderError(f'{where}["TIMEOUT"] is {timeout!r}. Give seconds, more than 0.')
+        if most is not None and (type(most) is not int or most < 1):
+            raise InvalidProviderError(f'{where}["MAX_RUNS"] is {most!r}. Give a whole number, 1 or more.')
 
     @staticmethod
     def _load(where: str, backend: object) -> type[AIProvider]:

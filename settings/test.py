@@ -45,4 +45,7 @@ TRYON |= {
     "THROTTLE_RPM": 0,
     # A test that wants recovery calls it.
     "RECOVER_EVERY": 0,
+    # Retries are at once, and a provider that fails in one test is asked in the next.
+    "RETRY_PAUSE": 0,
+    "CIRCUIT_FAILURES": 0,
 }

@@ -70,7 +70,34 @@ class Conf:
     PROVIDERS = Setting[Mapping[str, Mapping[str, Any]]](
         {"local": {"BACKEND": "providers.local.LocalProvider"}}, Mapping
     )
-    """``{alias: {"BACKEND": dotted path, "OPTIONS": {...}}}``, as in STORAGES."""
+    """``{alias: {"BACKEND": dotted path, "OPTIONS": {...}, "TIMEOUT": seconds, "MAX_RUNS": runs}}``, as in STORAGES.
+
+    ``TIMEOUT`` is for one attempt, by default all the time that the run has left; ``MAX_RUNS`` for one process.
+    """
+
+    FALLBACK_PROVIDERS = Setting[Sequence[str]]((), (list, tuple))
+    """Aliases of those that are asked, in this order, when the one before is not available or has no time."""
+
+    RETRIES = Setting[int](2, int, least=0, most=10)
+    """How often one provider is asked once more in a run, for what may be over in a moment."""
+
+    RETRY_PAUSE = Setting[float](0.5, (int, float), least=0, most=60)
+    """Seconds before the first retry, at most; the pause doubles, and a random part of it is waited."""
+
+    CIRCUIT_FAILURES = Setting[int](5, int, least=0)
+    """Failed attempts within CIRCUIT_WINDOW that open a provider's circuit; 0 leaves all of them closed."""
+
+    CIRCUIT_WINDOW = Setting[float](60.0, (int, float), least=1, most=DAY)
+    """Seconds in which failures are counted together."""
+
+    CIRCUIT_PAUSE = Setting[float](30.0, (int, float), least=1, most=DAY)
+    """Seconds for which nobody asks a provider whose circuit has opened."""
+
+    CIRCUIT_CACHE = Setting[str]("default", str)
+    """Alias in CACHES of the cache by which all processes know of open circuits."""
+
+    MAX_RUNS = Setting[int](200, int, least=1)
+    """Runs at once in one process. Whoever comes then hears 503 at once, and to try again."""
 
     PROMPT = Setting[str](DEFAULT_PROMPT, str)
     """What a provider that reads prompts is told, unless the caller says otherwise."""
@@ -106,6 +133,12 @@ class Conf:
     PRICES = Setting[Mapping[str, int]]({}, Mapping)
     """Credits by ``"provider"``, ``"provider/model"``, ``"provider/model/size"`` or ``"provider//size"``, the most
     particular first. ``provider`` is an alias of PROVIDERS; model and size are called what the provider calls them."""
+
+    MAX_PICTURES = Setting[int](1, int, least=1, most=10)
+    """Pictures that one request may ask for; each costs the price."""
+
+    SIZES = Setting[Sequence[str]]((), (list, tuple))
+    """Sizes that a request may ask for, of ``"1k"``, ``"2k"`` and ``"4k"``; give those that cost more a price."""
 
     CREDITS_BACKEND = Setting[str]("tryon.credits.LedgerCredits", str)
     """Dotted path of the class that keeps the balances."""

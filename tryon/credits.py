@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 
-def price_names(provider: AIProvider) -> tuple[str, ...]:
-    """The keys of PRICES that are about ``provider`` as it is configured, the most particular first."""
-    alias, model, size = provider.alias, provider.model, provider.size
+def price_names(provider: AIProvider, size: str = "") -> tuple[str, ...]:
+    """The keys of PRICES about ``provider``, for a request's ``size`` or its own, the most particular first."""
+    alias, model, size = provider.alias, provider.model, size or provider.size
     return (f"{alias}/{model}/{size}", f"{alias}//{size}", f"{alias}/{model}", alias)
 
 
-def price_of(provider: AIProvider) -> int:
+def price_of(provider: AIProvider, size: str = "") -> int:
     """Credits that one picture of ``provider`` costs: the most particular of PRICES, else PRICE."""
-    for name in price_names(provider):
+    for name in price_names(provider, size):
         if name in conf.PRICES:
             return conf.PRICES[name]
     return conf.PRICE

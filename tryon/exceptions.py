@@ -42,6 +42,7 @@ STATUS: dict[str, int] = {
     "counter_unavailable": 503,
     "database_unavailable": 503,
     "outcome_unknown": 503,
+    "overloaded": 503,
     "shutting_down": 503,
     "deadline_exceeded": 504,
     "provider_timeout": 504,
@@ -139,6 +140,13 @@ class ShuttingDown(TryOnError):
 
     code = "shutting_down"
     default_detail = "This server is shutting down. Nothing was charged; please send the request again."
+
+
+class Overloaded(TryOnError):
+    """This process, or each provider it may ask, has as many runs as MAX_RUNS allows."""
+
+    code = "overloaded"
+    default_detail = "Too many pictures are being made at the moment. Nothing was charged; please try again shortly."
 
 
 class KeyInUse(TryOnError):

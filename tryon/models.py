@@ -295,7 +295,26 @@ class TryOn(models.Model):
     file_stem = models.CharField(
         max_length=200, blank=True, editable=False, help_text=_("Name of the picture's file, without its type.")
     )
+    pictures = models.PositiveSmallIntegerField(
+        _("pictures"), default=1, db_default=1, help_text=_("How many were asked for.")
+    )
     image = models.FileField(_("image"), storage=ResultStorage(), max_length=255, blank=True)
+    more_images = models.JSONField(
+        _("more images"),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text=_("Names in the storage of the other pictures, where several were asked for."),
+    )
+    video = models.FileField(
+        _("video"),
+        storage=ResultStorage(),
+        max_length=255,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("A clip whose still is the image."),
+    )
     content_type = models.CharField(_("content type"), max_length=50, blank=True)
     width = models.PositiveIntegerField(_("width"), null=True, blank=True, help_text=_("Pixels."))
     height = models.PositiveIntegerField(_("height"), null=True, blank=True, help_text=_("Pixels."))
@@ -303,6 +322,13 @@ class TryOn(models.Model):
     usage = models.JSONField(_("usage"), default=dict, blank=True, help_text=_("The provider's own counters."))
     cost_usd = models.DecimalField(
         _("cost"), max_digits=12, decimal_places=6, null=True, blank=True, help_text=_("US dollars.")
+    )
+    attempts = models.JSONField(
+        _("attempts"),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text=_("Each time that a provider was asked, or passed over, in their order."),
     )
     error_code = models.CharField(_("error code"), max_length=50, blank=True)
     error_detail = models.TextField(_("error"), blank=True, help_text=_("For the operator; names no secret."))
@@ -397,10 +423,10 @@ class TryOn(models.Model):
         unchanged = type(self).objects.filter(pk=self.pk, lease_until=self.lease_until, announced_at=None)
         return unchanged.update(lease_until=until) == 1
 
-    def note_job(self, job: str) -> bool:
-        """Write down the vendor's job id, if the run has not ended; whether it had not."""
+    def note_job(self, job: str, **whose: str) -> bool:
+        """Write down the vendor's job id, and ``whose`` it is, if the run has not ended; whether it had not."""
         running = type(self).objects.filter(pk=self.pk, status=self.Status.RUNNING)
-        return running.update(provider_job=job) == 1
+        return running.update(provider_job=job, **whose) == 1
 
     def assign(self, **fields: Any) -> None:
         """Set fields of this instance, and nothing in the database."""

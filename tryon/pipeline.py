@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 import threading
 import time
 import uuid
@@ -18,18 +19,25 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
-from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, close_old_connections
 from django.utils.crypto import salted_hmac
 
 from providers.base import AIProvider, Photo, TryOnRequest, TryOnResult
-from providers.errors import ProviderError, ProviderMisconfigured
+from providers.errors import ProviderError
 
 from . import images, runs
 from . import request_id as request_ids
 from .conf import conf
-from .dispatch import choose_provider
-from .exceptions import DeadlineExceeded, GenerationFailed, ImageTooLarge, OutcomeUnknown, ShuttingDown, TryOnError
+from .dispatch import Dispatch
+from .exceptions import (
+    DeadlineExceeded,
+    GenerationFailed,
+    ImageTooLarge,
+    OutcomeUnknown,
+    Overloaded,
+    ShuttingDown,
+    TryOnError,
+)
 from .fetching import fetch
 from .heartbeat import heartbeat
 from .models import TryOn, connect
@@ -63,6 +71,8 @@ async def execute(
     Raises ``TryOnError`` for every failure a client may hear of; whatever is raised, nothing was charged, except
     for ``OutcomeUnknown``.
     """
+    if len(_under_way) >= conf.MAX_RUNS:
+        raise Overloaded
     run = _Run(prepare, present, replay or present)
     await _settling(run, _in_thread(run.enter))
     if not run.is_admitted:
@@ -119,6 +129,11 @@ _in_threads: set[_Run[Any]] = set()
 """Those that a thread works on, which goes on when its request is cancelled."""
 
 
+def _load(alias: str) -> int:
+    """How many runs of this process are at a provider."""
+    return sum(run.is_at(alias) for run in {*list(_under_way), *list(_in_threads)})
+
+
 def is_busy() -> bool:
     """Whether this process makes pictures, or cleans up after some."""
     return bool(_under_way or _in_threads or _detached)
@@ -161,18 +176,23 @@ class _Run(Generic[T]):
         self._has_job = False
         """Whether recovery might have stored a picture as well: the vendor's own, by the job's id."""
         self._tryon: TryOn | None = None
-        self._file = ""
+        self._dispatch: Dispatch | None = None
+        self._files: list[str] = []
+        """What may have been written to the storage."""
 
     @property
     def is_admitted(self) -> bool:
         return self._tryon is not None
+
+    def is_at(self, alias: str) -> bool:
+        """Whether the run has a place at this provider."""
+        return self._dispatch is not None and getattr(self._dispatch.provider, "alias", None) == alias
 
     def enter(self) -> None:
         """Admit the run; or set ``answer``, where the order's key has its picture already."""
         _in_threads.add(self)
         try:
             self.order = self._prepare()
-            self.provider = _choose(self.order.provider)
             earlier = self._admit()
             if earlier is not None:
                 self.answer = self._replay(earlier)
@@ -185,8 +205,10 @@ class _Run(Generic[T]):
         """Admit the run; or return the one that answers its order."""
         earlier = runs.find_earlier(self.order)
         if earlier is None:
+            dispatch = self._dispatch = Dispatch(self.order.provider, _load)
+            priced = dispatch.begin()
             try:
-                self._tryon = runs.admit(self.id, self.order, self.provider)
+                self._tryon = runs.admit(self.id, self.order, dispatch.provider, priced)
             except IntegrityError:
                 if tries == 1 or not self.order.idempotency_key:
                     raise
@@ -224,21 +246,29 @@ class _Run(Generic[T]):
             garment=garment,
             prompt=self.order.prompt or conf.PROMPT,
             category=self.order.category,
+            seed=self.order.seed,
+            pictures=self.order.pictures,
+            size=self.order.size,
+            output_format=self.order.output_format,
             end_user=_pseudonym(self.order.user),
             request_id=self.order.request_id,
-            note_job=self._note_job,
         )
         self.is_asked = True
+        dispatch = self._dispatch
+        assert dispatch is not None  # noqa: S101 - the run is admitted
         try:
-            left = deadline - asyncio.get_running_loop().time()
-            return await self.provider.try_on(request, timeout=left)
+            return await dispatch.generate(request, deadline=deadline, note_job=self._note_job)
         except ProviderError as error:
             raise GenerationFailed(error) from error
+        finally:
+            if dispatch.job and sys.exception() is not None:
+                await asyncio.shield(_detach(dispatch.withdraw()))
 
-    async def _note_job(self, job: str) -> None:
+    async def _note_job(self, provider: AIProvider, job: str) -> None:
         assert self._tryon is not None  # noqa: S101 - the provider was asked
         self._has_job = True
-        if not await _in_thread(self._tryon.note_job, runs.storable(job)):
+        names = {"provider": provider.alias[:50], "model": runs.storable(provider.model)[:100]}
+        if not await _in_thread(self._tryon.note_job, runs.storable(job), **names):
             raise DeadlineExceeded(GIVEN_UP)
 
     def leave(self, result: TryOnResult) -> T:
@@ -257,14 +287,14 @@ class _Run(Generic[T]):
             self._leave_the_thread()
 
     def _store(self, result: TryOnResult) -> T:
-        tryon = self._tryon
-        assert tryon is not None  # noqa: S101 - enter() succeeded
+        tryon, dispatch = self._tryon, self._dispatch
+        assert tryon is not None and dispatch is not None  # noqa: PT018, S101 - enter() succeeded
         connect()  # the picture has been paid for: it is not to fail for a connection that died in the meantime
-        info = runs.inspect(result, self.provider)
-        self._file = runs.file_name(tryon, info)
+        looked = runs.inspect(result, dispatch.provider, tryon.pictures)
+        self._files = [f"{tryon.file_stem}{file.suffix}" for file in looked.files]
         try:
-            self._file = runs.store(tryon, result, info)
-            found = runs.describe(result, info, image=self._file, latency_ms=self._latency_ms())
+            self._files = runs.store(tryon, looked)
+            found = runs.describe(result, looked, self._files, latency_ms=self._latency_ms()) | self._found()
             tryon.assign(**found)
             answer = self._present(tryon)  # before the charge: an answer that cannot be given is not paid for
             if not runs.succeed(tryon, is_wanted=lambda: self._given_up is None, **found):
@@ -274,7 +304,7 @@ class _Run(Generic[T]):
         return answer
 
     def _in_spite_of(self, error: BaseException) -> T:
-        """The answer, if the picture was charged; else end the run, delete its file, and raise ``error``.
+        """The answer, if the picture was charged; else end the run, delete its files, and raise ``error``.
 
         It may have been charged by a commit whose answer was lost, or by recovery, for a process that seemed dead.
         The run is ended first, which waits for a commit that is still under way, and keeps recovery from charging for
@@ -284,14 +314,15 @@ class _Run(Generic[T]):
         assert tryon is not None  # noqa: S101 - it has a file
         try:
             end = self._given_up or (TryOn.Status.FAILED, *_explain(error))
-            ended = runs.fail(tryon, *end, latency_ms=self._latency_ms(), has_leftovers=True)
+            found = {"latency_ms": self._latency_ms(), **self._found()}
+            ended = runs.fail(tryon, *end, has_leftovers=True, **found)
             image = "" if ended else tryon.stored_image()
         except Exception:  # noqa: BLE001 - give_up() tries to end it once more, and logs
             if isinstance(error, OutcomeUnknown):
                 raise error from error.__cause__
             image = ""  # for sure: nothing was committed
-        if image != self._file and runs.delete(self._file):
-            self._file = ""
+        if image not in self._files and runs.delete(*self._files):
+            self._files = []
         if not image:
             raise (error.__cause__ or error if isinstance(error, OutcomeUnknown) else error) from None
         tryon.assign(image=image)  # recovery may have stored the vendor's own copy
@@ -319,13 +350,21 @@ class _Run(Generic[T]):
         assert self._tryon is not None  # noqa: S101 - callers looked
         try:
             connect()
-            has_leftovers = bool(self._file) or self._has_job
-            runs.fail(self._tryon, status, code, detail, latency_ms=self._latency_ms(), has_leftovers=has_leftovers)
+            has_leftovers = bool(self._files) or self._has_job
+            found = {"latency_ms": self._latency_ms(), **self._found()}
+            runs.fail(self._tryon, status, code, detail, has_leftovers=has_leftovers, **found)
         except Exception:
             # The error that brought us here matters more to the caller; the lease brings recovery here.
             logger.exception("Could not settle try-on %s; recover_tryons will.", self.id)
         finally:
             heartbeat.let_go(self.id)
+            if self._dispatch is not None:
+                self._dispatch.end()
+
+    def _found(self) -> dict[str, Any]:
+        """What the run's row is told of the providers, however it ends."""
+        assert self._dispatch is not None  # noqa: S101 - the run is admitted
+        return {"attempts": self._dispatch.record(), "provider": self._dispatch.provider.alias[:50]}
 
     def _latency_ms(self) -> int:
         return round((time.perf_counter() - self.started) * 1000)
@@ -343,15 +382,6 @@ def _explain(error: BaseException) -> tuple[str, str]:
 def _pseudonym(user: User | None) -> str:
     """A stable id of the user that tells a vendor nothing else."""
     return salted_hmac("tryon.end_user", str(user.pk)).hexdigest()[:32] if user is not None else ""
-
-
-def _choose(alias: str) -> AIProvider:
-    try:
-        return choose_provider(alias)
-    except ImproperlyConfigured as error:
-        logger.error("There is no provider to ask: %s", error)
-        misconfigured = ProviderMisconfigured(str(error), provider=alias)
-        raise GenerationFailed(misconfigured) from misconfigured
 
 
 # The waiting part

@@ -97,28 +97,37 @@ def _end(tryon: TryOn, now: datetime, recovered: Recovered) -> None:
     elif runs.succeed(tryon, **found):
         recovered.captured.append(tryon)
     elif tryon.stored_image() != found["image"]:
-        runs.delete(found["image"])
+        runs.delete(found["image"], *found["more_images"], *filter(None, [found["video"]]))
 
 
 def _stored(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
-    """What can be told of the picture that the dead process stored; None if there is none, or not the whole of it."""
-    for name in _names(tryon):
+    """What can be told of the files that the dead process stored; None if there are none, or not the whole of them."""
+    found = [_whole(names) for names in runs.possible_names(tryon)]
+    if None in found:
+        return None  # it died as it wrote
+    (image, info), *others = [pair for pair in found if pair is not None]
+    video = runs.video_name(tryon)
+    clip = [video] if _storage().exists(video) else []
+    return {
+        **runs.describe_files([*(name for name, _ in others), *clip, image]),
+        "content_type": info.content_type,
+        "width": info.width,
+        "height": info.height,
+        "latency_ms": _latency_ms(tryon, now),
+    }
+
+
+def _whole(names: list[str]) -> tuple[str, images.ImageInfo] | None:
+    """The one of these names under which a whole picture is stored."""
+    for name in names:
         if not _storage().exists(name):
             continue
         with _storage().open(name) as file:
             data = file.read()
-        try:
+        with contextlib.suppress(TryOnError):
             info = images.inspect(data)
             images.decode(data)
-        except TryOnError:
-            continue  # it died as it wrote
-        return {
-            "image": name,
-            "content_type": info.content_type,
-            "width": info.width,
-            "height": info.height,
-            "latency_ms": _latency_ms(tryon, now),
-        }
+            return name, info
     return None
 
 
@@ -133,17 +142,16 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
             raise ImproperlyConfigured(f"The provider {tryon.provider!r} keeps no jobs.")
         close_old_connections()  # none is held while the vendor is waited for
         result = async_to_sync(_resume)(provider, tryon.provider_job)
-        info = runs.inspect(result, provider)
+        looked = runs.inspect(result, provider, tryon.pictures)
     except ProviderUnavailable:
         raise
     except (ProviderError, GenerationFailed, ImproperlyConfigured) as error:
         logger.warning("Try-on %s has no picture at its provider: %s", tryon.pk, error)
         return None
     if not tryon.stored_image():
-        for torn in _names(tryon):
-            runs.delete(torn)  # what the dead process had begun to write; nobody would know of it
-    name = runs.store(tryon, result, info)
-    return runs.describe(result, info, image=name, latency_ms=_latency_ms(tryon, now))
+        runs.delete(*_names(tryon))  # what the dead process had begun to write; nobody would know of it
+    names = runs.store(tryon, looked)
+    return runs.describe(result, looked, names, latency_ms=_latency_ms(tryon, now))
 
 
 async def _resume(provider: AIProvider, job: str) -> TryOnResult:
@@ -159,13 +167,12 @@ def _latency_ms(tryon: TryOn, now: datetime) -> int:
 
 def _delete_leftovers(tryon: TryOn, now: datetime) -> None:
     """Delete what may have been stored; and once more a lease later, for a process that was only very slow."""
-    gone = all(runs.delete(name) for name in _names(tryon))
-    if gone and tryon.finished_at and tryon.finished_at < now - timedelta(seconds=conf.LEASE):
+    if runs.delete(*_names(tryon)) and tryon.finished_at and tryon.finished_at < now - timedelta(seconds=conf.LEASE):
         TryOn.objects.filter(pk=tryon.pk).update(has_leftovers=False)
 
 
 def _names(tryon: TryOn) -> list[str]:
-    return [f"{tryon.file_stem}.{extension}" for extension in images.EXTENSIONS.values()]
+    return [runs.video_name(tryon), *(name for names in runs.possible_names(tryon) for name in names)]
 
 
 def _storage() -> Storage:

@@ -11,7 +11,7 @@ import re
 import sys
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ from django.db import IntegrityError, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 
-from providers.base import AIProvider, Category, TryOnResult
+from providers.base import AIProvider, Category, OutputFormat, Size, TryOnResult
 from providers.errors import InvalidProviderResponse
 
 from . import images
@@ -56,6 +56,10 @@ class Order:
     prompt: str = ""
     """Empty means the settings' PROMPT."""
     category: Category = "auto"
+    seed: int | None = None
+    pictures: int = 1
+    size: Size = ""
+    output_format: OutputFormat = ""
     provider: str = ""
     """Alias; empty means the settings' PROVIDER."""
     request_id: str = ""
@@ -64,7 +68,10 @@ class Order:
 
     def fingerprint(self) -> str:
         """A hash of what is asked for, whoever asks and however often."""
-        asked = (self.catalog_id, self.prompt, self.category, self.provider)
+        asked = [self.catalog_id, self.prompt, self.category, self.provider]
+        # Only where they were asked for: the keys of older versions still fit.
+        more = {"seed": self.seed, "pictures": self.pictures, "size": self.size, "output_format": self.output_format}
+        asked += [f"{name}={value}" for name, value in more.items() if value != getattr(type(self), name, None)]
         parts = [part.encode("utf-8", "surrogatepass") for part in asked]
         photos = (self.person, self.garment)
         parts += [photo if isinstance(photo, bytes) else photo.encode("utf-8", "surrogatepass") for photo in photos]
@@ -97,12 +104,14 @@ def find_earlier(order: Order) -> TryOn | None:
     return earlier if earlier.status == TryOn.Status.SUCCEEDED else None
 
 
-def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
-    """Create the run and hold its price, or raise ``InsufficientCredits`` or ``UserGone`` and leave no trace.
+def admit(run_id: uuid.UUID, order: Order, provider: AIProvider, priced: AIProvider | None = None) -> TryOn:
+    """Create the run, which ``provider`` will be asked for, and hold its price, or that of ``priced``.
+
+    Raise ``InsufficientCredits`` or ``UserGone`` and leave no trace.
 
     Raise ``IntegrityError`` if another run has the order's Idempotency-Key.
     """
-    price = price_of(provider) if order.user is not None else 0
+    price = order.pictures * price_of(priced or provider, order.size) if order.user is not None else 0
     now = timezone.now()
     tryon = TryOn(
         id=run_id,
@@ -114,6 +123,7 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider) -> TryOn:
         credits=price,
         provider=provider.alias[:50],
         model=provider.model[:100],
+        pictures=order.pictures,
         idempotency_key=order.idempotency_key,
         fingerprint=order.fingerprint() if order.idempotency_key else "",
         created_at=now,
@@ -170,11 +180,17 @@ def fail(
     *,
     latency_ms: int | None = None,
     has_leftovers: bool = False,
+    **found: Any,
 ) -> bool:
-    """End the run without a picture and give its hold back; whether this call ended it."""
+    """End the run without a picture, with what was ``found``, and give its hold back; whether this call ended it."""
     with transaction.atomic(using=database()):
         ended = tryon.finish(
-            status, error_code=code, error_detail=detail, latency_ms=latency_ms, has_leftovers=has_leftovers
+            status,
+            error_code=code,
+            error_detail=detail,
+            latency_ms=latency_ms,
+            has_leftovers=has_leftovers,
+            **found,
         )
         if ended:
             # Where there is no hold, as for the operator's runs, this does nothing; a hold of 0 has an end too.
@@ -186,49 +202,98 @@ def fail(
 # The picture
 
 
-def inspect(result: TryOnResult, provider: AIProvider) -> images.ImageInfo:
-    """Look at what the provider sent; raise ``GenerationFailed`` if it is no picture."""
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a run's result: a picture, or the clip."""
+
+    suffix: str
+    """Of its name, after the run's stem: ``.png``, ``-2.png``, ``.mp4``."""
+    data: bytes = field(repr=False)
+
+
+VIDEO: Final = ".mp4"
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What the provider sent, looked at: the picture, and all files, of which the picture is the last.
+
+    So whoever finds the picture in the storage finds the others as well, whenever the process died.
+    """
+
+    info: images.ImageInfo
+    files: tuple[File, ...]
+
+
+def inspect(result: TryOnResult, provider: AIProvider, pictures: int = 1) -> Looked:
+    """Look at what the provider sent; raise ``GenerationFailed`` if it is not as many ``pictures``, or a clip."""
+    first, *others = [_look_at(data, result, provider) for data in (result.data, *result.more)[:pictures]]
+    if 1 + len(others) < pictures:
+        raise _invalid(f"{1 + len(others)} pictures instead of {pictures}", result, provider)
+    files = [File(f"-{number}{suffix}", data) for number, (_, suffix, data) in enumerate(others, 2)]
+    if result.video:
+        if result.video[4:8] != b"ftyp":
+            raise _invalid(f"{len(result.video):,} bytes that are no MP4 clip", result, provider)
+        files.append(File(VIDEO, result.video))
+    info, suffix, data = first
+    return Looked(info, (*files, File(suffix, data)))
+
+
+def _look_at(data: bytes, result: TryOnResult, provider: AIProvider) -> tuple[images.ImageInfo, str, bytes]:
     try:
-        return images.inspect(result.data)
+        info = images.inspect(data)
     except (NotAnImage, ImageTooLarge) as error:
-        invalid = InvalidProviderResponse(
-            f"{provider.name} sent {len(result.data):,} bytes that are no usable picture: {error}",
-            provider=provider.alias,
-            request_id=result.provider_id,
-        )
-        raise GenerationFailed(invalid) from invalid
+        raise _invalid(f"{len(data):,} bytes that are no usable picture: {error}", result, provider) from error
+    return info, f".{images.EXTENSIONS[info.content_type]}", data
+
+
+def _invalid(what: str, result: TryOnResult, provider: AIProvider) -> GenerationFailed:
+    error = InvalidProviderResponse(
+        f"{provider.name} sent {what}", provider=provider.alias, request_id=result.provider_id
+    )
+    failure = GenerationFailed(error)
+    failure.__cause__ = error
+    return failure
 
 
 class _Whole(ContentFile):  # type: ignore[type-arg]  # it cannot be subscripted at run time
-    """A picture that is written at once. Of Django's 64 kB pieces each would wait for its turn among the threads."""
+    """A file that is written at once. Of Django's 64 kB pieces each would wait for its turn among the threads."""
 
     DEFAULT_CHUNK_SIZE = sys.maxsize
 
 
-def store(tryon: TryOn, result: TryOnResult, info: images.ImageInfo) -> str:
-    """Write the picture as it came; its name in the storage."""
-    name: str = TryOn.image.field.storage.save(file_name(tryon, info), _Whole(result.data))
-    return name
-
-
-def delete(name: str) -> bool:
-    """Delete a file that is nobody's picture; whether it is gone."""
+def store(tryon: TryOn, looked: Looked) -> list[str]:
+    """Write the files as they came; their names in the storage. What was written before an error is deleted."""
+    storage, names = TryOn.image.field.storage, []
     try:
-        TryOn.image.field.storage.delete(name)
-    except Exception:
-        logger.exception("Could not delete %s, which belongs to no run; recover_tryons will.", name)
-        return False
-    return True
+        for file in looked.files:
+            names.append(storage.save(f"{tryon.file_stem}{file.suffix}", _Whole(file.data)))  # noqa: PERF401
+    except BaseException:
+        delete(*names)
+        raise
+    return names
 
 
-def describe(result: TryOnResult, info: images.ImageInfo, *, image: str, latency_ms: int) -> dict[str, Any]:
+def delete(*names: str) -> bool:
+    """Delete files that are nobody's picture; whether they are gone."""
+    are_gone = True
+    for name in names:
+        try:
+            TryOn.image.field.storage.delete(name)
+        except Exception:
+            logger.exception("Could not delete %s, which belongs to no run; recover_tryons will.", name)
+            are_gone = False
+    return are_gone
+
+
+def describe(result: TryOnResult, looked: Looked, names: list[str], *, latency_ms: int) -> dict[str, Any]:
     """The fields of a run that its picture fills; of what a provider says, only what any database takes."""
     cost = result.cost_usd
     return {
-        "image": image,
-        "content_type": info.content_type,
-        "width": info.width,
-        "height": info.height,
+        **describe_files(names),
+        "content_type": looked.info.content_type,
+        "width": looked.info.width,
+        "height": looked.info.height,
         "model": storable(result.model)[:100],
         "provider_request_id": storable(result.provider_id)[:200],
         "warnings": [storable(warning) for warning in result.warnings],
@@ -236,6 +301,13 @@ def describe(result: TryOnResult, info: images.ImageInfo, *, image: str, latency
         "cost_usd": cost if cost is not None and 0 <= cost < MOST_DOLLARS else None,
         "latency_ms": latency_ms,
     }
+
+
+def describe_files(names: list[str]) -> dict[str, Any]:
+    """The fields of a run that name its files, of which the picture is the last."""
+    *others, image = names
+    video = next((name for name in others if name.endswith(VIDEO)), "")
+    return {"image": image, "video": video, "more_images": [name for name in others if name != video]}
 
 
 # Announcements
@@ -309,5 +381,11 @@ def file_stem(tryon: TryOn) -> str:
     return f"{user}_{catalog}_{int(tryon.created_at.timestamp())}_{tryon.pk.hex}"
 
 
-def file_name(tryon: TryOn, info: images.ImageInfo) -> str:
-    return f"{tryon.file_stem}.{images.EXTENSIONS[info.content_type]}"
+def possible_names(tryon: TryOn) -> list[list[str]]:
+    """The names that each of a run's pictures may have, by its type, from the first on."""
+    marks = ["", *(f"-{number}" for number in range(2, tryon.pictures + 1))]
+    return [[f"{tryon.file_stem}{mark}.{extension}" for extension in images.EXTENSIONS.values()] for mark in marks]
+
+
+def video_name(tryon: TryOn) -> str:
+    return f"{tryon.file_stem}{VIDEO}"

@@ -7,9 +7,14 @@ from urllib.parse import urlsplit
 
 from rest_framework import serializers
 
+from .conf import conf
 from .models import TryOn
 
 CATEGORIES = ("auto", "tops", "bottoms", "dresses")
+SIZES = ("1k", "2k", "4k")
+OUTPUT_FORMATS = ("png", "jpeg", "webp")
+MAX_SEED = 2**32 - 1
+"""The largest that every provider with seeds takes."""
 
 
 class ImageURLField(serializers.CharField):
@@ -54,6 +59,38 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
     category = serializers.ChoiceField(
         CATEGORIES, default="auto", initial="auto", help_text="What kind of garment it is; auto looks at the photo."
     )
+    seed = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=MAX_SEED,
+        help_text="The same seed gives a comparable picture, where the provider can repeat one.",
+    )
+    pictures = serializers.IntegerField(
+        default=1, initial=1, min_value=1, help_text="How many to make; each costs the price."
+    )
+    size = serializers.ChoiceField(
+        SIZES, default="", allow_blank=True, help_text="About 1, 4 or 16 million pixels, where this server offers it."
+    )
+    output_format = serializers.ChoiceField(
+        OUTPUT_FORMATS,
+        default="",
+        allow_blank=True,
+        help_text="Where the provider can be told; else it is what comes.",
+    )
+
+    def validate_pictures(self, pictures: int) -> int:
+        if pictures > conf.MAX_PICTURES:
+            raise serializers.ValidationError(
+                f"{pictures} pictures are too many. Ask for {conf.MAX_PICTURES} at most."
+            )
+        return pictures
+
+    def validate_size(self, size: str) -> str:
+        if size and size not in conf.SIZES:
+            offer = f"Ask for one of: {', '.join(conf.SIZES)}." if conf.SIZES else "Leave size out."
+            raise serializers.ValidationError(f"This server does not offer {size}. {offer}")
+        return size
 
 
 class ResultSerializer(serializers.Serializer[TryOn]):
@@ -62,6 +99,8 @@ class ResultSerializer(serializers.Serializer[TryOn]):
     # Written out: a ModelSerializer finds its fields anew for every answer, which takes longer than the query.
     status = serializers.SerializerMethodField(help_text="Always success.")
     image_url = serializers.SerializerMethodField(help_text="Where the picture is.")
+    image_urls = serializers.SerializerMethodField(help_text="Where all pictures are; image_url is the first.")
+    video_url = serializers.SerializerMethodField(help_text="Where the clip is, from a provider that makes one.")
     latency_ms = serializers.IntegerField(help_text="Milliseconds from request to picture.")
     id = serializers.UUIDField(help_text="The run's id.")
     catalog_id = serializers.CharField(help_text="What you sent.")
@@ -76,8 +115,17 @@ class ResultSerializer(serializers.Serializer[TryOn]):
         return "success"
 
     def get_image_url(self, tryon: TryOn) -> str:
-        url: str = self.context["request"].build_absolute_uri(tryon.image.url)
-        return url
+        return self._absolute(tryon.image.url)
+
+    def get_image_urls(self, tryon: TryOn) -> list[str]:
+        return [self._absolute(url) for url in (tryon.image.url, *map(tryon.image.storage.url, tryon.more_images))]
+
+    def get_video_url(self, tryon: TryOn) -> str | None:
+        return self._absolute(tryon.video.url) if tryon.video else None
+
+    def _absolute(self, url: str) -> str:
+        absolute: str = self.context["request"].build_absolute_uri(url)
+        return absolute
 
 
 class ErrorSerializer(serializers.Serializer[dict[str, Any]]):

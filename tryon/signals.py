@@ -23,3 +23,11 @@ try_on_succeeded = Signal()
 
 try_on_failed = Signal()
 """The run failed or was cancelled; nothing was charged."""
+
+provider_alert = Signal()
+"""A provider needs its operator: a bad key or no quota left, or its circuit opened (``code`` ``circuit_open``).
+
+Keyword arguments: ``provider`` (alias), ``model``, ``code``, ``error`` (the operator's text, names no secret),
+``status`` (the vendor's HTTP status or None) and ``request_id`` (the vendor's). Sent at most once in five minutes for
+each provider and code; the log has every case.
+"""

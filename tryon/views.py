@@ -166,6 +166,10 @@ class CreateImageView(APIView):
             garment=data["catalog_image_url"],
             catalog_id=data["catalog_id"],
             category=data["category"],
+            seed=data.get("seed"),
+            pictures=data["pictures"],
+            size=data["size"],
+            output_format=data["output_format"],
             request_id=request_id.assign(request._request),
             idempotency_key=idempotency_key(request),
         )

@@ -45,12 +45,14 @@ def demo_photo(name: str) -> Path:
         raise CommandError(str(error)) from error
 
 
-def location(tryon: TryOn) -> str:
-    """Path of the picture, or its URL in a storage without paths."""
+def locations(tryon: TryOn) -> list[str]:
+    """Paths of the run's files, the picture first, or their URLs in a storage without paths."""
+    names = [tryon.image.name, *tryon.more_images, *filter(None, [tryon.video.name])]
+    storage = tryon.image.storage
     try:
-        return str(tryon.image.path)
+        return [str(storage.path(name)) for name in names]
     except NotImplementedError:
-        return str(tryon.image.url)
+        return [str(storage.url(name)) for name in names]
 
 
 def make_tryon(order: runs.Order, present: Callable[[TryOn], T], *, progress: TextIO | None) -> T:

@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from providers.base import AIProvider
-from tryon import pipeline
+from tryon.dispatch import Dispatch
 from tryon.models import ApiKey, CreditEntry, TryOn
 
 from .shop import URL, Shop
@@ -144,11 +144,11 @@ def test_no_credentials_at_all_is_401(shop: Shop) -> None:
 def test_a_user_deleted_a_moment_after_signing_in_is_unknown(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
-    def delete_first(alias: str, choose: Callable[[str], AIProvider] = pipeline._choose) -> AIProvider:
+    def delete_first(dispatch: Dispatch, begin: Callable[[Dispatch], AIProvider] = Dispatch.begin) -> AIProvider:
         get_user_model().objects.all().delete()
-        return choose(alias)
+        return begin(dispatch)
 
-    monkeypatch.setattr(pipeline, "_choose", delete_first)
+    monkeypatch.setattr(Dispatch, "begin", delete_first)
 
     response = shop.post(headers=headers)
 

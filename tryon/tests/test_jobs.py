@@ -157,9 +157,9 @@ def test_a_run_that_was_given_up_is_not_waited_for_at_its_vendor(
 ) -> None:
     note, polled = TryOn.note_job, queue.polled
 
-    def give_up_first(self: TryOn, job: str) -> bool:
+    def give_up_first(self: TryOn, job: str, **whose: str) -> bool:
         runs.fail(TryOn.objects.get(pk=self.pk), TryOn.Status.FAILED, "abandoned", "")
-        return note(self, job)
+        return note(self, job, **whose)
 
     monkeypatch.setattr(TryOn, "note_job", give_up_first)
     assert shop.post().json()["code"] == "deadline_exceeded"

@@ -40,7 +40,7 @@ PRICES: Final = {"fake": 1, "dear": 3, "free": 0}
 """By provider."""
 PHOTO: Final = b"It is never looked at here."
 PICTURE: Final = TryOnResult(data=png(64, 64), content_type="image/png", model="fake", provider_id="")
-INFO: Final = images.ImageInfo("image/png", 64, 64)
+LOOKED: Final = runs.Looked(images.ImageInfo("image/png", 64, 64), (runs.File(".png", PICTURE.data),))
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,10 @@ class Succeed:
 
     def __call__(self, books: Books) -> Outcome:
         tryon = books.run(self.run)
-        name = runs.store(tryon, PICTURE, INFO)
-        if runs.succeed(tryon, **runs.describe(PICTURE, INFO, image=name, latency_ms=1)):
+        names = runs.store(tryon, LOOKED)
+        if runs.succeed(tryon, **runs.describe(PICTURE, LOOKED, names, latency_ms=1)):
             return Outcome("succeeded", tryon.pk)
-        assert runs.delete(name)
+        assert runs.delete(*names)
         return Outcome("ended before")
 
 

@@ -369,10 +369,10 @@ def test_recovery_does_not_charge_for_a_file_that_is_about_to_go(
     """It takes over, for a process that was only slow, just as that gives up."""
     delete, recovered = runs.delete, list[Recovered]()
 
-    def recover_first(name: str) -> bool:
+    def recover_first(*names: str) -> bool:
         if not recovered:
             recovered.append(recover(timezone.now() + timedelta(hours=1)))
-        return delete(name)
+        return delete(*names)
 
     def present(tryon: TryOn) -> None:
         raise RuntimeError("cannot be shown")

@@ -20,7 +20,7 @@ from tryon.credits import get_credits
 from tryon.lifespan import Lifespan
 from tryon.management import _models
 from tryon.management._failures import database_needed, interruptible
-from tryon.management._tryons import demo_photo, location, make_tryon
+from tryon.management._tryons import demo_photo, locations, make_tryon
 from tryon.models import ApiKey
 from tryon.runs import Order
 
@@ -99,7 +99,7 @@ class Command(BaseCommand):
             catalog_id="demo",
             provider="local",
         )
-        return make_tryon(order, location, progress=sys.stderr)
+        return make_tryon(order, lambda tryon: locations(tryon)[0], progress=sys.stderr)
 
     def new_key(self, user: User) -> str:
         """A key in place of those that expired. Others, from earlier runs, go on working."""

@@ -10,15 +10,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from providers.base import Category
+from providers.base import Category, OutputFormat, Size
 
 from ...conf import conf
 from ...models import TryOn
 from ...runs import Order
-from ...serializers import CATEGORIES
+from ...serializers import CATEGORIES, OUTPUT_FORMATS, SIZES
 from .._arguments import text_for
 from .._failures import interruptible
-from .._tryons import demo_photo, is_url, location, make_tryon
+from .._tryons import demo_photo, is_url, locations, make_tryon
 from .._users import find_user
 
 
@@ -37,6 +37,10 @@ class Command(BaseCommand):
         parser.add_argument("--provider", default="", metavar="ALIAS", help="Instead of the settings' PROVIDER.")
         parser.add_argument("--prompt", default="", help="Instead of the settings' PROMPT.")
         parser.add_argument("--category", default="auto", choices=CATEGORIES, help="What kind of garment it is.")
+        parser.add_argument("--seed", type=int, help="The same seed gives a comparable picture, if the provider can.")
+        parser.add_argument("--pictures", type=int, default=1, metavar="N", help="How many to make.")
+        parser.add_argument("--size", default="", choices=SIZES, help="If the provider can be told.")
+        parser.add_argument("--output-format", default="", choices=OUTPUT_FORMATS, help="If the provider can be told.")
         parser.add_argument("--output", type=Path, metavar="FILE", help="Also write the picture to this file.")
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 
@@ -58,6 +62,10 @@ class Command(BaseCommand):
         provider: str,
         prompt: str,
         category: Category,
+        seed: int | None,
+        pictures: int,
+        size: Size,
+        output_format: OutputFormat,
         **options: Any,
     ) -> Order:
         if demo:
@@ -73,16 +81,21 @@ class Command(BaseCommand):
             provider=provider,
             prompt=prompt,
             category=category,
+            seed=seed,
+            pictures=pictures,
+            size=size,
+            output_format=output_format,
         )
 
     def present(self, tryon: TryOn, *, output: Path | None, as_json: bool) -> str:
         """Write the file and say what was made."""
-        report = self.report(tryon, str(output or location(tryon)), as_json=as_json)
+        path, *more = locations(tryon)
+        report = self.report(tryon, str(output or path), more, as_json=as_json)
         if output is not None:
             _write(tryon, output)
         return report
 
-    def report(self, tryon: TryOn, path: str, *, as_json: bool) -> str:
+    def report(self, tryon: TryOn, path: str, more: list[str], *, as_json: bool) -> str:
         if as_json:
             return json.dumps(
                 {
@@ -90,6 +103,7 @@ class Command(BaseCommand):
                     "id": str(tryon.pk),
                     "path": path,
                     "image_url": tryon.image.url,
+                    "more_paths": more,
                     "latency_ms": tryon.latency_ms,
                     "provider": tryon.provider,
                     "model": tryon.model,
@@ -97,7 +111,7 @@ class Command(BaseCommand):
                     "warnings": tryon.warnings,
                 }
             )
-        lines = [path, *(f"Note: {warning}" for warning in tryon.warnings)]
+        lines = [path, *more, *(f"Note: {warning}" for warning in tryon.warnings)]
         lines.append(f"{tryon.provider} ({tryon.model}), {tryon.latency_ms} ms, {tryon.credits} credit(s)")
         return "\n".join(lines)
 
