@@ -2,5 +2,6 @@
 
 from . import Double
 from .fashn import Fashn
+from .stability import Stability
 
-DOUBLES: tuple[type[Double], ...] = (Fashn,)
+DOUBLES: tuple[type[Double], ...] = (Fashn, Stability)
