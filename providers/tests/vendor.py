@@ -6,6 +6,8 @@ import asyncio
 import base64
 import email.parser
 import email.policy
+import functools
+import io
 import json
 import socket
 import struct
@@ -14,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+
+from PIL import Image
 
 from providers.base import Photo, TryOnRequest
 
@@ -227,11 +231,18 @@ def photo(data: bytes, content_type: str = "image/jpeg") -> Photo:
     return Photo(data=data, content_type=content_type, width=768, height=1024)
 
 
+@functools.cache
+def small_picture(image_format: str, color: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (48, 64), color).save(file, image_format)
+    return file.getvalue()
+
+
 def try_on_request(**changes: Any) -> TryOnRequest:
-    """A request with two small stand-ins for photos; providers do not look inside."""
+    """A request with two small stand-ins for photos: a person in red, a garment in blue."""
     fields: dict[str, Any] = {
-        "person": photo(b"\xff\xd8 the person \x00\x01"),
-        "garment": photo(b"\x89PNG\r\n\x1a\n the garment", "image/png"),
+        "person": photo(small_picture("JPEG", "#ff0000")),
+        "garment": photo(small_picture("PNG", "#0000ff"), "image/png"),
         "prompt": "Dress the person.",
     }
     return TryOnRequest(**fields | changes)
