@@ -136,7 +136,7 @@ class AIProvider:
     """
 
     name: ClassVar[str] = ""
-    """The vendor's display name."""
+    """The vendor's display name; empty in classes that are only bases of others."""
 
     supports_prompt: bool = True
     """Follows the prompt. Where it is False the garment's photo says enough, and the prompt is not looked at."""
@@ -174,6 +174,10 @@ class AIProvider:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.alias!r}>"
 
+    def __str__(self) -> str:
+        """How it is called in sentences."""
+        return self.name or self.alias
+
     @property
     def model(self) -> str:
         """The model a request would go to, for logs and prices."""
@@ -188,6 +192,11 @@ class AIProvider:
     def models_in_use(self) -> tuple[str, ...]:
         """Every model a request would go to; more than one where there are several steps."""
         return (self.model,) if self.model else ()
+
+    @property
+    def known_models(self) -> tuple[Model, ...]:
+        """``models``, unless the options name another server, which serves what it likes for as long as it likes."""
+        return self.models
 
     def check(self) -> Iterator[Problem]:
         """Yield what would keep this provider from working, without contacting anyone."""
@@ -237,7 +246,7 @@ class AIProvider:
             self._refuse("size", request.size, f"cannot be told this size. {known}")
 
     def _refuse(self, field: str, value: object, sentence: str) -> None:
-        raise UnsupportedFeature(f"{field}={value}: {self.name} {sentence}", provider=self.alias)
+        raise UnsupportedFeature(f"{field}={value}: {self} {sentence}", provider=self.alias)
 
     def _without_what_is_lacking(self, request: TryOnRequest) -> tuple[TryOnRequest, tuple[str, ...]]:
         """The request without what this provider cannot do and the picture can do without; and what to say of it."""
@@ -245,10 +254,10 @@ class AIProvider:
         warnings: list[str] = []
         if request.category != "auto" and not self.supports_category:
             changes["category"] = "auto"
-            warnings.append(f"{self.name} finds out by itself what kind of garment it is.")
+            warnings.append(f"{self} finds out by itself what kind of garment it is.")
         if request.output_format and request.output_format not in self.output_formats:
             changes["output_format"] = ""
-            warnings.append(f"{self.name} cannot be told to make {request.output_format}; this is what it makes.")
+            warnings.append(f"{self} cannot be told to make {request.output_format}; this is what it makes.")
         return (dataclasses.replace(request, **changes) if changes else request), tuple(warnings)  # type: ignore[arg-type]
 
     @final
@@ -261,15 +270,13 @@ class AIProvider:
             async with asyncio.timeout(timeout):
                 result = await picture
         except TimeoutError as error:
-            raise ProviderTimeout(
-                f"{self.name} gave no picture within {timeout:.1f} s.", provider=self.alias
-            ) from error
+            raise ProviderTimeout(f"{self} gave no picture within {timeout:.1f} s.", provider=self.alias) from error
         except ProviderError as error:
             error.provider = error.provider or self.alias
             raise
         if not result.data:
             raise InvalidProviderResponse(
-                f"{self.name} answered without a picture.",
+                f"{self} answered without a picture.",
                 provider=self.alias,
                 request_id=result.provider_id,
             )
