@@ -9,6 +9,7 @@ E005    PRICES names no provider, or no price
 E006    CREDITS_BACKEND or STORAGE cannot be used
 E007    USER_ID_FIELD is no field of the user model
 E008    rest_framework is not in INSTALLED_APPS
+E009    a model in use was shut down
 W001    the cache of the throttle counts in one process only
 W002    SQLite without IMMEDIATE transactions
 W003    persistent connections without a pool
@@ -16,14 +17,17 @@ W004    FETCH_ALLOWED_HOSTS in production
 W005    the pictures have no folder or no address of their own
 W006    the provider in use lacks something on this machine, such as its model files
 W007    PRICES is about a model or size that its provider does not have
+W008    a model in use will be shut down within 60 days
 ======  ==========================================================================================
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import iscoroutinefunction
+from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -35,6 +39,7 @@ from django.core.files.storage import FileSystemStorage, InvalidStorageError, st
 from django.db import connections
 from django.utils.module_loading import import_string
 
+from . import ageing
 from .conf import MAX_AMOUNT, conf, known_settings
 from .credits import get_credits, price_names
 from .dispatch import choose_provider, providers
@@ -213,6 +218,40 @@ def check_prices(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         for alias in names
         if isinstance(name, str) and name.startswith(f"{alias}/") and name not in known
     ]
+
+
+def check_models(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Models whose end is near or past. Those that their provider's class does not know are fine.
+
+    These findings come by themselves, on a day when nobody changed anything. So they have a tag of their own, and a
+    server that starts tells them without refusing to serve; and E009 is an error for whoever asks for the checks, but
+    a warning from ``migrate`` and other commands that run them on the way.
+    """
+    end = Warning if _are_run_on_the_way() else Error
+    messages: list[CheckMessage] = []
+    for alias in ageing.aliases_in_use():
+        with contextlib.suppress(ImproperlyConfigured):  # E002
+            for model, days in ageing.ending_models(providers[alias]):
+                when = f"{model.shutdown} ({ageing.in_words(days)})"
+                verb = "will be" if days > 0 else "was"
+                text = f"Provider {alias!r}: the model {model.name} {verb} shut down on {when}."
+                hint = _instead(alias, model.successor)
+                ended = days <= 0
+                messages.append(end(text, hint, id="tryon.E009") if ended else Warning(text, hint, id="tryon.W008"))
+    return messages
+
+
+def _instead(alias: str, successor: str) -> str:
+    where = f'the OPTIONS of TRYON["PROVIDERS"]["{alias}"]'
+    if not successor:
+        return f"Its vendor names no successor. Choose another model in {where}, or another provider."
+    return f"The successor: {successor}. Change the model in {where}."
+
+
+def _are_run_on_the_way() -> bool:
+    """Whether a command such as ``migrate`` runs the checks before its own work, and nobody asked for them."""
+    program, command = (*sys.argv, "", "")[:2]
+    return Path(program).name in ("manage.py", "django-admin") and command != "check"
 
 
 def check_throttle(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
