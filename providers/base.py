@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Final, Literal, final
 
 from .errors import InvalidProviderResponse, ProviderError, ProviderTimeout, UnsupportedFeature
 
@@ -17,6 +17,9 @@ Size = Literal["", "1k", "2k", "4k"]
 """About 1, 4 or 16 million pixels; empty leaves it to the provider's options."""
 OutputFormat = Literal["", "png", "jpeg", "webp"]
 """Empty leaves it to the provider's options."""
+
+SIZES: Final[tuple[Size, ...]] = ("1k", "2k", "4k")
+OUTPUT_FORMATS: Final[tuple[OutputFormat, ...]] = ("png", "jpeg", "webp")
 
 
 class Secret:

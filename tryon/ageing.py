@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Final
 
 from providers.base import AIProvider, Model
-
-from .conf import conf
 
 WARN_WITHIN: Final = 60
 """Days."""
@@ -30,15 +28,6 @@ def in_words(days: int) -> str:
         return "today"
     unit = "day" if abs(days) == 1 else "days"
     return f"in {days} {unit}" if days > 0 else f"{-days} {unit} ago"
-
-
-def aliases_in_use() -> list[str]:
-    """The provider in use and those that take over from it, in this order."""
-    if not isinstance(conf.PROVIDERS, Mapping):
-        return []  # E001
-    fallbacks = getattr(conf, "FALLBACK_PROVIDERS", ())
-    named = (conf.PROVIDER, *(fallbacks if isinstance(fallbacks, list | tuple) else ()))
-    return list(dict.fromkeys(alias for alias in named if isinstance(alias, str)))
 
 
 def ending_models(provider: AIProvider) -> Iterator[tuple[Model, int]]:

@@ -2,11 +2,11 @@
 
 ======  ==========================================================================================
 E001    TRYON is not a dictionary, has an unknown key or a value that makes no sense
-E002    a provider cannot be used: wrong BACKEND, unknown option, missing key or package
+E002    a provider or fallback cannot be used: no such alias, wrong BACKEND, unknown option, missing key or package
 E003    the cache of the throttle cannot count
 E004    an authentication class cannot be used by an async view
 E005    PRICES names no provider, or no price
-E006    CREDITS_BACKEND or STORAGE cannot be used
+E006    CREDITS_BACKEND, STORAGE or CIRCUIT_CACHE cannot be used
 E007    USER_ID_FIELD is no field of the user model
 E008    rest_framework is not in INSTALLED_APPS
 E009    a model in use was shut down
@@ -18,6 +18,7 @@ W005    the pictures have no folder or no address of their own
 W006    the provider in use lacks something on this machine, such as its model files
 W007    PRICES is about a model or size that its provider does not have
 W008    a model in use will be shut down within 60 days
+I001    something to know about a provider in use, such as what its vendor does with photos
 ======  ==========================================================================================
 """
 
@@ -33,16 +34,18 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.core.checks import CheckMessage, Error, Info, Warning  # noqa: A004
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, storages
 from django.db import connections
 from django.utils.module_loading import import_string
 
+from providers.base import SIZES, Problem
+
 from . import ageing
 from .conf import MAX_AMOUNT, conf, known_settings
 from .credits import get_credits, price_names
-from .dispatch import choose_provider, providers
+from .dispatch import aliases_in_use, providers
 
 Apps = Sequence[AppConfig] | None
 
@@ -54,6 +57,7 @@ def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     return problems or [
         *_check_authentication(),
         *_check_prices(),
+        *_check_sizes(),
         *_check_parts(),
         *_check_user_id_field(),
         *_check_rest_framework(),
@@ -119,6 +123,13 @@ def _check_prices() -> Iterator[CheckMessage]:
             yield Error(f'TRYON["PRICES"][{name!r}] is {price!r}.', hint=hint, id="tryon.E005")
 
 
+def _check_sizes() -> Iterator[CheckMessage]:
+    for size in conf.SIZES:
+        if size not in SIZES:
+            hint = f"Use some of: {', '.join(map(repr, SIZES))}."
+            yield Error(f'TRYON["SIZES"] has {size!r}, which is no size.', hint=hint, id="tryon.E001")
+
+
 def _is_priceable(name: object) -> bool:
     """Whether this begins with an alias; the rest only the vendor knows."""
     if not isinstance(name, str) or name.endswith("/"):
@@ -131,6 +142,9 @@ def _check_parts() -> Iterator[CheckMessage]:
         get_credits()
     except ImproperlyConfigured as error:
         yield Error(str(error), hint="See the README on credits.", id="tryon.E006")
+    if conf.CIRCUIT_CACHE not in settings.CACHES:
+        hint = f"Use one of: {', '.join(settings.CACHES)}."
+        yield Error(f'TRYON["CIRCUIT_CACHE"] is {conf.CIRCUIT_CACHE!r}.', hint=hint, id="tryon.E006")
     try:
         storages[conf.STORAGE]
     except (InvalidStorageError, ImportError, ImproperlyConfigured) as error:
@@ -176,24 +190,27 @@ def _check_allowed_hosts() -> Iterator[CheckMessage]:
 
 
 def check_providers(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """The provider in use, and the shape of all the others."""
+    """The providers in use, and the shape of all the others."""
     messages: list[CheckMessage] = []
-    try:
-        if conf.PROVIDER not in conf.PROVIDERS:
-            choose_provider()
-        for alias in providers:
+    in_use = aliases_in_use()
+    for alias in dict.fromkeys([*in_use, *providers]):
+        try:
             provider = providers[alias]
-            if alias != conf.PROVIDER:
-                continue
-            for problem in provider.check():
-                text = f"Provider {alias!r}: {problem.message}"
-                if problem.fatal and problem.of_settings:
-                    messages.append(Error(text, hint=problem.hint, id="tryon.E002"))
-                else:
-                    messages.append(Warning(text, hint=problem.hint, id="tryon.W006"))
-    except ImproperlyConfigured as error:
-        messages.append(Error(str(error), hint='See "Providers" in the README.', id="tryon.E002"))
+        except ImproperlyConfigured as error:
+            messages.append(Error(str(error), hint='See "Providers" in the README.', id="tryon.E002"))
+            continue
+        if alias in in_use:
+            messages += [_as_message(alias, problem) for problem in provider.check()]
     return messages
+
+
+def _as_message(alias: str, problem: Problem) -> CheckMessage:
+    text = f"Provider {alias!r}: {problem.message}"
+    if not problem.of_settings:
+        return Warning(text, hint=problem.hint, id="tryon.W006")
+    if not problem.fatal:
+        return Info(text, hint=problem.hint, id="tryon.I001")
+    return Error(text, hint=problem.hint, id="tryon.E002")
 
 
 CANNOT_COUNT = ("DatabaseCache", "FileBasedCache", "DummyCache")
@@ -206,7 +223,9 @@ def check_prices(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         return []  # E001
     for alias in providers:
         with contextlib.suppress(ImproperlyConfigured):  # E002
-            names[alias] = [name for name in price_names(providers[alias]) if not name.endswith("/")]
+            sizes = ("", *providers[alias].sizes)
+            every = dict.fromkeys(name for size in sizes for name in price_names(providers[alias], size))
+            names[alias] = [name for name in every if not name.endswith("/")]
     known = {name for each in names.values() for name in each}
     return [
         Warning(
@@ -229,7 +248,7 @@ def check_models(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """
     end = Warning if _are_run_on_the_way() else Error
     messages: list[CheckMessage] = []
-    for alias in ageing.aliases_in_use():
+    for alias in aliases_in_use():
         with contextlib.suppress(ImproperlyConfigured):  # E002
             for model, days in ageing.ending_models(providers[alias]):
                 when = f"{model.shutdown} ({ageing.in_words(days)})"

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -38,7 +38,6 @@ from providers.registry import ProviderRegistry
 from . import circuit
 from .conf import conf
 from .exceptions import GenerationFailed, Overloaded
-from .runs import storable
 from .signals import provider_alert
 
 logger = logging.getLogger("tryon.dispatch")
@@ -67,6 +66,8 @@ def choose_provider(alias: str = "") -> AIProvider:
 
 def aliases_in_use() -> list[str]:
     """The provider of the settings, and those that stand in for it."""
+    if not isinstance(conf.FALLBACK_PROVIDERS, list | tuple) or not isinstance(conf.PROVIDERS, Mapping):
+        return []  # tryon.E001
     return list(dict.fromkeys([conf.PROVIDER, *conf.FALLBACK_PROVIDERS]))
 
 
@@ -80,7 +81,10 @@ def forget_providers(*, setting: str, **kwargs: Any) -> None:
 async def close_providers() -> None:
     """Close what the providers opened on the running event loop."""
     for provider in providers.created():
-        await provider.aclose()
+        try:
+            await provider.aclose()
+        except Exception:
+            logger.exception("Provider %r could not be closed.", provider.alias)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +100,6 @@ class Attempt:
     request_id: str = ""
     """The vendor's own id of the call, or of the job."""
     cost_usd: Decimal | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """For the run's row: of what a provider says, only what any database takes."""
-        return dataclasses.asdict(self) | {
-            "model": storable(self.model)[:100],
-            "started": self.started.isoformat(),
-            "request_id": storable(self.request_id)[:200],
-            "cost_usd": None if self.cost_usd is None else str(self.cost_usd),
-        }
 
 
 class RetryBudget:
@@ -374,10 +369,6 @@ class Dispatch:
         if self._is_probe:
             self._is_probe = False
             circuit.give_up_probe(self.provider.alias)
-
-    def record(self) -> list[dict[str, Any]]:
-        """The attempts, for the run's row."""
-        return [attempt.as_json() for attempt in self.attempts]
 
 
 def alert(error: ProviderError, model: str = "", *, code: str = "") -> None:

@@ -364,7 +364,8 @@ class _Run(Generic[T]):
     def _found(self) -> dict[str, Any]:
         """What the run's row is told of the providers, however it ends."""
         assert self._dispatch is not None  # noqa: S101 - the run is admitted
-        return {"attempts": self._dispatch.record(), "provider": self._dispatch.provider.alias[:50]}
+        attempts = runs.describe_attempts(self._dispatch.attempts)
+        return {"attempts": attempts, "provider": self._dispatch.provider.alias[:50]}
 
     def _latency_ms(self) -> int:
         return round((time.perf_counter() - self.started) * 1000)

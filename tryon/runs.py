@@ -5,6 +5,7 @@ Each moment is one short transaction. Who calls them when is the pipeline's busi
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import re
@@ -26,6 +27,7 @@ from providers.errors import InvalidProviderResponse
 from . import images
 from .conf import conf
 from .credits import get_credits, price_of
+from .dispatch import Attempt
 from .exceptions import GenerationFailed, ImageTooLarge, KeyInUse, KeyReused, NotAnImage, OutcomeUnknown, UserGone
 from .heartbeat import expiry, heartbeat
 from .models import TryOn, database
@@ -301,6 +303,20 @@ def describe(result: TryOnResult, looked: Looked, names: list[str], *, latency_m
         "cost_usd": cost if cost is not None and 0 <= cost < MOST_DOLLARS else None,
         "latency_ms": latency_ms,
     }
+
+
+def describe_attempts(attempts: list[Attempt]) -> list[dict[str, Any]]:
+    """The attempts for the run's row."""
+    return [
+        dataclasses.asdict(attempt)
+        | {
+            "model": storable(attempt.model)[:100],
+            "started": attempt.started.isoformat(),
+            "request_id": storable(attempt.request_id)[:200],
+            "cost_usd": None if attempt.cost_usd is None else str(attempt.cost_usd),
+        }
+        for attempt in attempts
+    ]
 
 
 def describe_files(names: list[str]) -> dict[str, Any]:

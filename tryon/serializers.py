@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 from rest_framework import serializers
 
+from providers.base import OUTPUT_FORMATS, SIZES
+
 from .conf import conf
 from .models import TryOn
 
 CATEGORIES = ("auto", "tops", "bottoms", "dresses")
-SIZES = ("1k", "2k", "4k")
-OUTPUT_FORMATS = ("png", "jpeg", "webp")
 MAX_SEED = 2**32 - 1
 """The largest that every provider with seeds takes."""
 

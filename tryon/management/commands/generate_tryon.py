@@ -10,12 +10,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from providers.base import Category, OutputFormat, Size
+from providers.base import OUTPUT_FORMATS, SIZES, Category, OutputFormat, Size
 
 from ...conf import conf
 from ...models import TryOn
 from ...runs import Order
-from ...serializers import CATEGORIES, OUTPUT_FORMATS, SIZES
+from ...serializers import CATEGORIES
 from .._arguments import text_for
 from .._failures import interruptible
 from .._tryons import demo_photo, is_url, locations, make_tryon

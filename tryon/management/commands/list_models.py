@@ -17,7 +17,7 @@ from providers.utils import one_line
 
 from ... import ageing
 from ...conf import conf
-from ...dispatch import close_providers, providers
+from ...dispatch import aliases_in_use, close_providers, providers
 from .._arguments import whole_number
 from .._failures import interruptible, words
 
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def role(self) -> str:
-        named = ageing.aliases_in_use()
+        named = aliases_in_use()
         return "" if self.alias not in named else "in use" if self.alias == conf.PROVIDER else "fallback"
 
 
