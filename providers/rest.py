@@ -144,35 +144,12 @@ class RestProvider(AIProvider):
         return ProviderUnavailable(f"{self.name} could not be reached: {type(error).__name__}.")
 
     async def fetch(self, url: object) -> bytes:
-        """The picture behind a URL of an answer, or in a ``data:`` URI.
-
-        The URL is a stranger's: only public addresses are dialled, and the server that the operator chose.
-        """
-        if not isinstance(url, str) or not url:
-            raise InvalidProviderResponse(f"{self.name} answered without a picture.", status=200)
-        if url.startswith("data:"):
-            return self.decode(url)
-        try:
-            return await download(
-                url,
-                max_bytes=MAX_ANSWER_BYTES,
-                timeout=DOWNLOAD_TIMEOUT,
-                allowed_hosts=[_host_and_port(self._base_url)],
-            )
-        except (Blocked, TooLarge) as error:
-            problem = f"{self.name} answered with a link that is not followed: {type(error).__name__}."
-            failure: ProviderError = InvalidProviderResponse(problem, status=200)
-        except DownloadFailed:
-            failure = ProviderUnavailable(f"{self.name} made a picture that could not be downloaded.")
-        raise failure  # out here, so that the link, which may be a secret, is not part of it
+        """The picture behind a URL of an answer, or in a ``data:`` URI: ``fetch_picture()``."""
+        return await fetch_picture(url, vendor=self.name, base_url=self._base_url)
 
     def decode(self, text: object) -> bytes:
         """The bytes of base64 or of a ``data:`` URI."""
-        try:
-            return decode_base64(text)
-        except ValueError:
-            said = "a picture that is not base64" if text else "no picture"
-            raise InvalidProviderResponse(f"{self.name} answered with {said}.", status=200) from None
+        return decode_picture(text, vendor=self.name)
 
     def read(self, reply: Reply) -> dict[str, Any]:
         """The JSON object of a successful answer."""
@@ -281,6 +258,40 @@ class JobProvider(RestProvider):
         if not isinstance(job, str) or not re.fullmatch(r"[\x21-\x7e]{1,200}", job):
             raise self.problem(InvalidProviderResponse, reply, f"{self.name} took the job without giving it an id.")
         return job
+
+
+async def fetch_picture(url: object, *, vendor: str, base_url: str) -> bytes:
+    """The picture behind a URL of an answer, or in a ``data:`` URI.
+
+    The URL is a stranger's: only public addresses are dialled, and the server at ``base_url``, which the operator
+    chose. Raise ``InvalidProviderResponse`` or ``ProviderUnavailable``.
+    """
+    if not isinstance(url, str) or not url:
+        raise InvalidProviderResponse(f"{vendor} answered without a picture.", status=200)
+    if url.startswith("data:"):
+        return decode_picture(url, vendor=vendor)
+    try:
+        return await download(
+            url,
+            max_bytes=MAX_ANSWER_BYTES,
+            timeout=DOWNLOAD_TIMEOUT,
+            allowed_hosts=[_host_and_port(base_url)],
+        )
+    except (Blocked, TooLarge) as error:
+        problem = f"{vendor} answered with a link that is not followed: {type(error).__name__}."
+        failure: ProviderError = InvalidProviderResponse(problem, status=200)
+    except DownloadFailed:
+        failure = ProviderUnavailable(f"{vendor} made a picture that could not be downloaded.")
+    raise failure  # out here, so that the link, which may be a secret, is not part of it
+
+
+def decode_picture(text: object, *, vendor: str) -> bytes:
+    """The bytes of base64 or of a ``data:`` URI. Raise ``InvalidProviderResponse``."""
+    try:
+        return decode_base64(text)
+    except ValueError:
+        said = "a picture that is not base64" if text else "no picture"
+        raise InvalidProviderResponse(f"{vendor} answered with {said}.", status=200) from None
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
