@@ -1,72 +1,55 @@
-"""OpenAI, and servers that speak its image API: POST /v1/images/edits."""
+"""OpenAI, its models on Azure, and servers that speak its image API: POST /v1/images/edits.
+
+Fields and limits as in the SDK's ``types/image_edit_params.py``, the answer as in its ``types/images_response.py``.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import operator
-import re
-from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from .base import AIProvider, Photo, Problem, Secret, TryOnRequest, TryOnResult
-from .errors import (
-    ContentRefused,
-    InvalidProviderResponse,
-    ProviderError,
-    ProviderMisconfigured,
-    ProviderQuotaExceeded,
-    ProviderRateLimited,
-    ProviderRejectedInput,
-    ProviderTimeout,
-    ProviderUnavailable,
+from . import openai_errors
+from .base import AIProvider, Model, Photo, Problem, Secret, TryOnRequest, TryOnResult
+from .errors import InvalidProviderResponse, ProviderError, ProviderMisconfigured, ProviderRejectedInput
+from .openai_models import (
+    MODELS,
+    PIXELS,
+    SUNBURST,
+    check_size,
+    cost_of,
+    edges_of,
+    makes_any_size,
+    models_at,
+    qualities_of,
+    size_for,
 )
-from .utils import (
-    PerLoop,
-    bad_option,
-    check_choice,
-    check_key,
-    check_url,
-    fits_a_header,
-    one_line,
-    prompt_for,
-    retry_after,
-)
+from .utils import PerLoop, bad_option, check_choice, check_key, check_url, fits_a_header, one_line, prompt_for
 
 if TYPE_CHECKING:
     import ssl
 
+    import httpx2
     import openai
+
+    from .openai_client import File
 
 BASE_URL: Final = "https://api.openai.com/v1"
 
-QUALITIES: Final = ("auto", "low", "medium", "high", "xhigh", "max")
 OUTPUT_FORMATS: Final = ("png", "jpeg", "webp")
+BACKGROUNDS: Final = ("", "auto", "opaque", "transparent")
+IMAGE_FIELDS: Final = ("image[]", "image")
 
-MAX_EDGE: Final = 3840
-"""Pixels, of the longer edge of a picture."""
-MIN_PIXELS: Final = 655_360
-MAX_PIXELS: Final = 8_294_400
-
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds."""
 READ_TIMEOUT: Final = 600.0
 """Seconds of silence. Only a net under ``try_on()``, whose timeout is the one that counts."""
 
 PACKAGES: Final = ("openai", "aiohttp", "orjson", "pybase64")
 INSTALL: Final = 'Run `pip install "openai[aiohttp]" orjson pybase64` (the extra openai).'
-
-PRICES: Final = (
-    # Model family, US dollars per million tokens: text in, image in, image out.
-    (re.compile(r"gpt-image-2\.[56]-"), Decimal(5), Decimal(8), Decimal(30)),
-)
-
-QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-REFUSAL_CODES: Final = frozenset({"moderation_blocked", "content_policy_violation"})
-OWN_PARAMS: Final = frozenset({"model", "quality", "size", "output_format"})
-"""Fields of the request that come from the options, not from the shopper."""
 
 
 class OpenAIProvider(AIProvider):
@@ -74,27 +57,43 @@ class OpenAIProvider(AIProvider):
 
     The defaults favour a faithful picture over a cheap one: the Sunburst model, which is made for consistent edits;
     "high", because prints and seams of the garment are lost below; "auto", so that the model keeps the shape of the
-    person's photo; "png", because nothing is lost in it.
+    person's photo; "png", because nothing is lost in it. A request's size becomes width and height in the shape of
+    the person's photo, as near to it as the model goes: its "4k" are the 8 million pixels of a 4K screen.
+    ``output_compression`` is JPEG's or WebP's quality in percent. What is left empty is not sent.
 
-    ``base_url`` points to a compatible server. ``organization`` and ``project`` are ids of OpenAI's own, for keys that
-    belong to several. The SDK's environment variables for these and for the key do not count.
+    ``base_url`` points to a compatible server. It may answer with links, and ``image_field`` is "image" for one that
+    does not know "image[]". ``organization`` and ``project`` are ids of OpenAI's own, for keys that belong to several.
 
-    A price by size needs a ``size`` of one's own: with "auto" there is none.
+    With ``azure_api_version`` ``base_url`` is the endpoint of an Azure resource, such as
+    "https://shop.openai.azure.com", and ``model`` the name of a deployment in it. It is best named after its model:
+    sizes and shutdown dates are known by that name.
+
+    The SDK's environment variables do not count. A price by size needs a ``size`` of one's own: with "auto" there is
+    none.
     """
 
     name: ClassVar[str] = "OpenAI"
     supports_category = True
+    max_pictures = 10
+    sizes: tuple[str, ...] = tuple(PIXELS)
+    output_formats: tuple[str, ...] = OUTPUT_FORMATS
+    lists_models = True
+    models: ClassVar[tuple[Model, ...]] = MODELS
 
     def __init__(
         self,
         alias: str,
         *,
         api_key: str | Secret = "",
-        model: str = "gpt-image-2.6-sunburst",
+        model: str = SUNBURST,
         quality: str = "high",
         size: str = "auto",
         output_format: str = "png",
+        output_compression: int | None = None,
+        background: str = "",
         base_url: str = "",
+        image_field: str = "image[]",
+        azure_api_version: str = "",
         organization: str = "",
         project: str = "",
     ) -> None:
@@ -105,18 +104,33 @@ class OpenAIProvider(AIProvider):
         for option, value in (("organization", organization), ("project", project)):
             if not (isinstance(value, str) and fits_a_header(value)):
                 raise bad_option(alias, option, value, "Give its id, or leave it out.")
-        check_choice(alias, "quality", quality, QUALITIES)
-        check_choice(alias, "output_format", output_format, OUTPUT_FORMATS)
-        _check_size(alias, size, model)
+        check_choice(alias, "quality", quality, qualities_of(model))
+        check_choice(alias, "background", background, BACKGROUNDS)
+        if background == "transparent":
+            self.output_formats = tuple(known for known in OUTPUT_FORMATS if known != "jpeg")
+        check_choice(alias, "output_format", output_format, self.output_formats)
+        check_choice(alias, "image_field", image_field, IMAGE_FIELDS)
+        _check_compression(alias, output_compression)
+        check_size(alias, size, model)
         check_url(alias, "base_url", base_url)
+        _check_azure(alias, azure_api_version, base_url)
         self._model = model
         self._quality = quality
         self._size = size
         self._output_format = output_format
+        self._output_compression = output_compression
+        self._background = background
         self._base_url = base_url or BASE_URL
+        self._image_field = image_field
+        self._azure_api_version = azure_api_version
         self._organization = organization
         self._project = project
         self._clients = PerLoop(self._create_client, close=operator.methodcaller("close"))
+        # The class says what OpenAI's current models can do; this one, there:
+        if not makes_any_size(model):
+            self.sizes = ()
+        self.models = models_at(self._base_url, azure_api_version)  # type: ignore[misc]
+        self.lists_models = not azure_api_version  # those listed are Azure's, not the resource's deployments
 
     @property
     def model(self) -> str:
@@ -141,41 +155,57 @@ class OpenAIProvider(AIProvider):
             )
 
     async def generate_image(self, request: TryOnRequest) -> TryOnResult:
+        output_format = request.output_format or self._output_format
+        files = [
+            (self._image_field, _upload("person", request.person)),
+            (self._image_field, _upload("garment", request.garment)),
+        ]
+        response = await self._ask("/images/edits", self._fields(request, output_format), files)
+        return await self._result(response, request.pictures, output_format)
+
+    async def remote_models(self) -> list[Model]:
+        response = await self._ask("/models")
+        entries = _answer(response).get("data")
+        if not isinstance(entries, list):
+            raise _invalid(response, "OpenAI answered without a list of models.")
+        return [
+            Model(name, _day(entry.get("shutdown_date")))
+            for entry in entries
+            if isinstance(entry, dict) and (name := one_line(entry.get("id")))
+        ]
+
+    async def aclose(self) -> None:
+        await self._clients.aclose()
+
+    async def _ask(
+        self, path: str, fields: Mapping[str, object] | None = None, files: Sequence[File] = ()
+    ) -> httpx2.Response:
+        """Send one request; its answer if it is a success. Raise a ``ProviderError`` for all else."""
         if not self._api_key:
             raise ProviderMisconfigured("OpenAI has no api_key. Set OPENAI_API_KEY.")
         await self._import_packages()
         import aiohttp
         import openai
 
+        from . import openai_client
+
         client = await self._clients.get()
-        optional = {"safety_identifier": request.end_user} if request.end_user else {}
         failure: ProviderError
         try:
-            # The raw response: the SDK's typed one costs four times the CPU of everything else here.
-            response = await client.images.with_raw_response.edit(
-                model=self._model,
-                image=[_upload("person", request.person), _upload("garment", request.garment)],
-                prompt=prompt_for(request),
-                quality=self._quality,
-                size=self._size,
-                output_format=self._output_format,
-                **optional,
-            )
+            return await openai_client.ask(client, path, fields, files)
         except openai.APIStatusError as error:
-            failure = self._refusal(error)
+            failure = openai_errors.refusal(error, model=self._model, api_key=self._api_key)
         except openai.APIConnectionError as error:
-            failure = _lost(error)
+            failure = openai_errors.lost(error)
+        except openai_client.TooLong as error:
+            failure = InvalidProviderResponse(f"OpenAI's answer {error}.", status=error.status)
         except (openai.OpenAIError, aiohttp.ClientError) as error:  # for instance, an answer that is not HTTP
-            failure = InvalidProviderResponse(f"OpenAI answered with something else than HTTP: {_root(error)}.")
+            said = f"OpenAI answered with something else than HTTP: {openai_errors.root(error)}."
+            failure = InvalidProviderResponse(said)
         except UnicodeEncodeError:
             failure = ProviderRejectedInput("The prompt has characters that cannot be sent to OpenAI.")
-        else:
-            return self._result(response.content, response.headers)
         # Out here, so that the SDK's error is not its context: that holds the key and repeats it in its text.
         raise failure
-
-    async def aclose(self) -> None:
-        await self._clients.aclose()
 
     async def _import_packages(self) -> None:
         try:
@@ -188,124 +218,74 @@ class OpenAIProvider(AIProvider):
             ) from error
 
     def _create_client(self) -> openai.AsyncOpenAI:
-        import httpx2
-        import openai
+        from . import openai_client
 
-        timeout = openai.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
-        client = openai.AsyncOpenAI(
+        return openai_client.create(
             api_key=self._api_key.reveal(),
             base_url=self._base_url,
-            max_retries=0,  # the caller retries, who knows the deadline and the other providers
-            timeout=timeout,
-            http_client=openai.DefaultAioHttpClient(
-                # 0 is aiohttp's "no limit", where None would be its default of 100: a request waits for its
-                # picture for a minute, and must not make others wait for a connection.
-                limits=httpx2.Limits(max_connections=0),
-                timeout=timeout,
-                follow_redirects=False,  # photos and key go to the configured server, to no other
-                verify=_tls(),
-            ),
-        )
-        # Given as None they would be taken from the environment.
-        client.organization = self._organization or None
-        client.project = self._project or None
-        return client
-
-    def _result(self, body: bytes, headers: Mapping[str, str]) -> TryOnResult:
-        """The picture in a successful answer, and what it cost."""
-        import orjson
-        import pybase64
-
-        request_id = one_line(headers.get("x-request-id"))
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            content_type = one_line(headers.get("content-type")) or "no content type"
-            raise InvalidProviderResponse(
-                f"OpenAI answered with {len(body)} bytes of {content_type} that are not JSON.",
-                status=200,
-                request_id=request_id,
-            ) from None
-        data = answer.get("data") if isinstance(answer, dict) else None
-        image = data[0] if isinstance(data, list) and data else None
-        encoded = image.get("b64_json") if isinstance(image, dict) else None
-        if not (isinstance(encoded, str) and encoded):
-            link = isinstance(image, dict) and image.get("url")
-            raise InvalidProviderResponse(
-                "OpenAI answered with a link instead of the picture, which is not supported."
-                if link
-                else "OpenAI answered without a picture.",
-                status=200,
-                request_id=request_id,
-            )
-        try:
-            picture = pybase64.b64decode(encoded, validate=True)
-        except ValueError:
-            raise InvalidProviderResponse(
-                "OpenAI answered with a picture that is not base64.", status=200, request_id=request_id
-            ) from None
-        usage = _usage(answer.get("usage"))
-        output_format = answer.get("output_format")
-        return TryOnResult(
-            data=picture,
-            content_type=f"image/{output_format if output_format in OUTPUT_FORMATS else self._output_format}",
-            model=self._model,
-            provider_id=request_id,
-            usage=usage,
-            cost_usd=_cost(self._model, usage),
+            organization=self._organization,
+            project=self._project,
+            azure_api_version=self._azure_api_version,
+            timeout=READ_TIMEOUT,
+            verify=_tls(),
         )
 
-    def _refusal(self, error: openai.APIStatusError) -> ProviderError:
-        """Our word for an answer that is not a success.
-
-        Only the vendor's codes go into the message: its sentences repeat parts of the key and of the prompt.
-        """
-        status = error.status_code
-        details = error.body if isinstance(error.body, dict) else {}
-        code, kind, param = (self._short(details.get(field)) for field in ("code", "type", "param"))
-        known: dict[str, Any] = {
-            "status": status,
-            "request_id": self._short(error.request_id),
-            "retry_after": retry_after(error.response.headers),
+    def _fields(self, request: TryOnRequest, output_format: str) -> dict[str, object]:
+        """The form, but for its files."""
+        fields: dict[str, object] = {
+            "model": self._model,
+            "prompt": prompt_for(request),
+            "quality": self._quality,
+            "size": size_for(request.person, request.size) if request.size else self._size,
+            "output_format": output_format,
         }
-        named = " ".join(word for word in (code or kind, f"for {param}" if param else "") if word)
-        said = f"OpenAI answered {status}" + (f" ({named})." if named else ".")
+        if request.pictures > 1:
+            fields["n"] = request.pictures
+        if self._output_compression is not None and output_format != "png":
+            fields["output_compression"] = self._output_compression
+        if self._background:
+            fields["background"] = self._background
+        if request.end_user:
+            fields["safety_identifier"] = request.end_user
+        return fields
 
-        category = _refused_category(error.body)
-        if category is not None or code in REFUSAL_CODES:
-            category = self._short(category)
-            reason = f" for {category}" if category else ""
-            return ContentRefused(f"OpenAI's content policy refused{reason}. {said}", category=category, **known)
-        # By its code: an account without money has been seen as 400, 403 and 429.
-        if status == 402 or not QUOTA_CODES.isdisjoint((code, kind)):
-            return ProviderQuotaExceeded(f"{said} The account has no money or quota left.", **known)
-        match status:
-            case 401:
-                return ProviderMisconfigured(f"{said} Check the api_key.", **known)
-            case 403:
-                return ProviderMisconfigured(
-                    f"{said} The key may not use {self._model}; image models need a verified organization.", **known
-                )
-            case 404 | 405 | 410:
-                return ProviderMisconfigured(
-                    f"{said} Check base_url, and that the model {self._model} is not retired.", **known
-                )
-            case 429:
-                return ProviderRateLimited(said, **known)
-            case 408 | 409 | 425:
-                return ProviderUnavailable(said, **known)
-        if status >= 500:
-            return ProviderUnavailable(said, **known)
-        if status < 400:
-            return ProviderMisconfigured(f"{said} It redirects; set base_url to where the API is.", **known)
-        if code == "model_not_found" or param in OWN_PARAMS:
-            return ProviderMisconfigured(f"{said} Check the options of this provider.", **known)
-        return ProviderRejectedInput(said, **known)
+    async def _result(self, response: httpx2.Response, wanted: int, output_format: str) -> TryOnResult:
+        """The pictures in a successful answer, and what they cost."""
+        answer = _answer(response)
+        entries = answer.get("data")
+        if not (isinstance(entries, list) and entries):
+            raise _invalid(response, "OpenAI answered without a picture.")
+        pictures = [await self._picture(entry, response) for entry in entries]
+        made = len(pictures)
+        usage = _usage(answer.get("usage"))
+        if answer.get("output_format") in OUTPUT_FORMATS:
+            output_format = answer["output_format"]
+        width, height = edges_of(answer.get("size")) or (None, None)
+        return TryOnResult(
+            data=pictures[0],
+            more=tuple(pictures[1:]),
+            content_type=f"image/{output_format}",
+            width=width,
+            height=height,
+            model=self._model,
+            provider_id=_request_id(response),
+            usage=usage,
+            cost_usd=None if self._azure_api_version else cost_of(self._model, usage),  # Azure has prices of its own
+            warnings=(f"OpenAI made {made} of {wanted} pictures.",) if made < wanted else (),
+        )
 
-    def _short(self, value: object) -> str:
-        """A vendor's code on one line; nothing at all if it repeats the key."""
-        text = one_line(value)
-        return "" if self._api_key.reveal().lower() in text.lower() else text  # whatever case our own code gave it
+    async def _picture(self, entry: object, response: httpx2.Response) -> bytes:
+        """The bytes of one picture of an answer: in it as base64, or behind its URL."""
+        from . import rest
+
+        encoded, url = (entry.get("b64_json"), entry.get("url")) if isinstance(entry, dict) else (None, None)
+        try:
+            if encoded or not url:
+                return _decode(encoded)
+            return await rest.fetch_picture(url, vendor=self.name, base_url=self._base_url)
+        except ProviderError as error:
+            error.request_id = _request_id(response)
+            raise
 
 
 def _imported() -> bool:
@@ -319,6 +299,8 @@ def _import() -> None:
     import openai
     import orjson  # noqa: F401
     import pybase64  # noqa: F401
+
+    from . import openai_client  # noqa: F401
 
     # Parts that the SDK itself imports only when they are used.
     openai.AsyncOpenAI(api_key="none").images  # noqa: B018
@@ -337,95 +319,85 @@ def _upload(name: str, photo: Photo) -> tuple[str, bytes, str]:
     return f"{name}.{extension}", photo.data, photo.content_type
 
 
-def _check_size(alias: str, size: str, model: str) -> None:
-    if size == "auto":
-        return
-    match = re.fullmatch(r"([1-9][0-9]{1,4})x([1-9][0-9]{1,4})", size) if isinstance(size, str) else None
-    if match is None:
-        raise bad_option(alias, "size", size, 'Use "auto" or WIDTHxHEIGHT in pixels, for instance "1024x1536".')
-    width, height = int(match[1]), int(match[2])
-    fits = (
-        width % 16 == 0
-        and height % 16 == 0
-        and max(width, height) <= min(3 * min(width, height), MAX_EDGE)
-        and MIN_PIXELS <= width * height <= MAX_PIXELS
-    )
-    # Other models, behind a base_url of one's own, have limits of their own.
-    if model.startswith("gpt-image-2") and not fits:
+def _check_azure(alias: str, azure_api_version: str, base_url: str) -> None:
+    if not (isinstance(azure_api_version, str) and fits_a_header(azure_api_version)):
         raise bad_option(
             alias,
-            "size",
-            size,
-            f"{model} makes pictures with edges divisible by 16 and at most {MAX_EDGE}, not longer than three times "
-            f"their width, of {MIN_PIXELS} to {MAX_PIXELS} pixels.",
+            "azure_api_version",
+            azure_api_version,
+            'Give its date, such as "YYYY-MM-DD" or "YYYY-MM-DD-preview".',
         )
+    if azure_api_version and not base_url:
+        advice = 'Set base_url to the endpoint of the resource, such as "https://shop.openai.azure.com".'
+        raise bad_option(alias, "base_url", base_url, advice)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+def _check_compression(alias: str, value: object) -> None:
+    if value is not None and not (type(value) is int and 0 <= value <= 100):
+        raise bad_option(alias, "output_compression", value, "Give a percentage from 0 to 100, or leave it out.")
 
 
-def _root(error: BaseException) -> str:
-    """The class of what went wrong first. Its text may hold anything, its name does not."""
-    *_, root = _causes(error)
-    return type(root).__name__
+def _invalid(response: httpx2.Response, message: str) -> InvalidProviderResponse:
+    return InvalidProviderResponse(message, status=response.status_code, request_id=_request_id(response))
 
 
-def _lost(error: BaseException) -> ProviderError:
-    """Our word for a connection that failed.
-
-    By its root, since the SDK's aiohttp client calls every failed connection a timeout.
-    """
-    import aiohttp
-    import httpx2
-
-    causes = list(_causes(error))
-    if any(isinstance(cause, aiohttp.ClientPayloadError | httpx2.DecodingError) for cause in causes):
-        return InvalidProviderResponse(f"OpenAI's answer is not complete or not readable: {_root(error)}.")
-    if any(isinstance(cause, TimeoutError) for cause in causes):
-        return ProviderTimeout("OpenAI did not answer in time.")
-    return ProviderUnavailable(f"OpenAI could not be reached: {_root(error)}.")
+def _request_id(response: httpx2.Response) -> str:
+    return one_line(response.headers.get("x-request-id"))
 
 
-def _refused_category(body: object) -> str | None:
-    """What the content policy objected to, ``""`` if it does not say, None if it is not about content."""
-    details = body if isinstance(body, dict) else {}
-    found = details.get("safety_violations")
-    moderation = details.get("moderation_details")
-    if isinstance(moderation, dict):
-        found = moderation.get("categories") or found
-    if isinstance(found, list) and found:
-        return ", ".join(one_line(category) for category in found)
-    text = details.get("message") or body
-    text = text[:10_000].lower() if isinstance(text, str) else ""
-    match = re.search(r"safety_violations=\[([^\]]*)\]", text)
-    if match is not None:
-        return match[1]
-    return "" if moderation or "safety system" in text or "safety_violations" in text else None
+def _answer(response: httpx2.Response) -> dict[str, Any]:
+    """The JSON object of a successful answer."""
+    import orjson
+
+    with contextlib.suppress(orjson.JSONDecodeError):
+        answer = orjson.loads(response.content)
+        return answer if isinstance(answer, dict) else {}
+    content_type = one_line(response.headers.get("content-type")) or "no content type"
+    raise _invalid(
+        response, f"OpenAI answered with {len(response.content)} bytes of {content_type} that are not JSON."
+    )
+
+
+def _decode(encoded: object) -> bytes:
+    """The bytes of base64, in the fast way as OpenAI writes it, or else in every way."""
+    import pybase64
+
+    from . import rest
+
+    with contextlib.suppress(ValueError, TypeError):
+        if encoded and isinstance(encoded, str):
+            return pybase64.b64decode(encoded, validate=True)
+    return rest.decode_picture(encoded, vendor=OpenAIProvider.name)
+
+
+def _day(value: object) -> date | None:
+    """The day of a date, a time or a Unix timestamp; None for anything odd."""
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str):
+            return datetime.fromisoformat(value).date()
+    with contextlib.suppress(ValueError, TypeError, OverflowError, OSError):
+        return None if isinstance(value, bool) else datetime.fromtimestamp(float(value), UTC).date()  # type: ignore[arg-type]
+    return None
 
 
 def _usage(usage: object) -> dict[str, int]:
-    """The token counters on one level: ``input_tokens``, ``input_image_tokens`` and so on."""
+    """The token counters on one level: ``input_tokens``, ``input_image_tokens`` and so on.
+
+    Cached tokens are no part of the SDK's type of this answer. Where the answer has them nevertheless, they are taken
+    to be where the SDK's ``types/realtime/realtime_response_usage_input_token_details.py`` has them.
+    """
     if not isinstance(usage, dict):
         return {}
-    counters = {key: value for key, value in usage.items() if type(value) is int}
+    counters = _counters(usage, "")
     for side in ("input", "output"):
         details = usage.get(f"{side}_tokens_details")
         if isinstance(details, dict):
-            counters |= {f"{side}_{key}": value for key, value in details.items() if type(value) is int}
+            counters |= _counters(details, f"{side}_")
+            counters |= _counters(details.get("cached_tokens_details"), f"{side}_cached_")
     return counters
 
 
-def _cost(model: str, usage: Mapping[str, int]) -> Decimal | None:
-    """US dollars at list price, without the discount for cached input. None if not known."""
-    for family, text_in, image_in, image_out in PRICES:
-        if family.match(model) and {"input_text_tokens", "input_image_tokens", "output_tokens"} <= usage.keys():
-            return (
-                usage["input_text_tokens"] * text_in
-                + usage["input_image_tokens"] * image_in
-                + usage["output_tokens"] * image_out
-            ) / 1_000_000
-    return None
+def _counters(counters: object, prefix: str) -> dict[str, int]:
+    if not isinstance(counters, dict):
+        return {}
+    return {f"{prefix}{key}": value for key, value in counters.items() if type(value) is int and value >= 0}

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import logging
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from decimal import Decimal
 from typing import Any, TypeVar
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from providers import errors
+from providers import errors, openai_models
 from providers import openai as adapter
-from providers.base import Secret, TryOnRequest, TryOnResult
+from providers.base import OutputFormat, Photo, Secret, TryOnRequest, TryOnResult
 from providers.errors import ProviderError
 from providers.openai import OpenAIProvider
 
@@ -54,11 +55,9 @@ def failure_of(provider: OpenAIProvider, request: TryOnRequest | None = None, ti
     return caught.value
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and everything that debuggers and error reporters find behind it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def fields_of(call: Call) -> dict[str, str]:
+    """The fields of the form but for its files."""
+    return {part.name: part.data.decode() for part in call.parts if not part.filename}
 
 
 # What goes over the wire
@@ -78,7 +77,7 @@ def test_request_on_the_wire(vendor: VendorServer) -> None:
         ("image[]", "person.jpeg", "image/jpeg", request.person.data),
         ("image[]", "garment.png", "image/png", request.garment.data),
     ]
-    assert {part.name: part.data.decode() for part in call.parts if not part.filename} == {
+    assert fields_of(call) == {
         "model": "gpt-image-2.6-sunburst",
         "prompt": request.prompt,
         "quality": "high",
@@ -97,6 +96,8 @@ def test_options_reach_the_wire(vendor: VendorServer, monkeypatch: pytest.Monkey
         quality="xhigh",
         size="1024x1536",
         output_format="webp",
+        output_compression=80,
+        background="transparent",
         organization="org-1",
         project="proj-1",
     )
@@ -104,25 +105,104 @@ def test_options_reach_the_wire(vendor: VendorServer, monkeypatch: pytest.Monkey
     picture_of(provider)
 
     (call,) = vendor.calls
-    fields = {part.name: part.data.decode() for part in call.parts if not part.filename}
-    assert fields == {
+    assert fields_of(call) == {
         "model": "gpt-image-2.5-flare",
         "prompt": "Dress the person.",
         "quality": "xhigh",
         "size": "1024x1536",
         "output_format": "webp",
+        "output_compression": "80",
+        "background": "transparent",
     }
     assert call.headers["authorization"] == f"Bearer {KEY}"
     assert (call.headers["openai-organization"], call.headers["openai-project"]) == ("org-1", "proj-1")
 
 
-def test_environment_is_not_read(vendor: VendorServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
-        monkeypatch.setenv(name, "from-the-environment")
+def test_what_a_request_asks_for_reaches_the_wire(vendor: VendorServer) -> None:
+    picture_of(make(vendor, size="1024x1024"), try_on_request(pictures=3, size="2k", output_format="webp"))
 
-    picture_of(make(vendor))
+    fields = fields_of(vendor.calls[0])
+    assert (fields["n"], fields["size"], fields["output_format"]) == ("3", "1760x2352", "webp")
 
-    assert "from-the-environment" not in str(vendor.calls[0].headers)
+
+@pytest.mark.parametrize(("output_format", "compression"), [("png", None), ("jpeg", "60"), ("webp", "60")])
+def test_compression_goes_to_formats_that_know_it(
+    vendor: VendorServer, output_format: OutputFormat, compression: str | None
+) -> None:
+    picture_of(make(vendor, output_compression=60), try_on_request(output_format=output_format))
+
+    assert fields_of(vendor.calls[0]).get("output_compression") == compression
+
+
+def test_jpeg_cannot_be_transparent(vendor: VendorServer) -> None:
+    result = picture_of(make(vendor, background="transparent"), try_on_request(output_format="jpeg"))
+
+    assert fields_of(vendor.calls[0])["output_format"] == "png"
+    assert result.warnings == ("OpenAI cannot be told to make jpeg; this is what it makes.",)
+    with pytest.raises(ImproperlyConfigured, match="Use one of: png, webp"):
+        make(vendor, background="transparent", output_format="jpeg")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size", "expected"),
+    [
+        (768, 1024, "1k", "880x1168"),
+        (768, 1024, "4k", "2480x3312"),
+        (1000, 1000, "1k", "1024x1024"),
+        (4000, 3000, "2k", "2352x1760"),
+        (1080, 1920, "4k", "2160x3840"),
+        (1920, 1080, "4k", "3840x2160"),
+        (100, 1000, "1k", "576x1728"),
+        (1000, 100, "4k", "3840x1280"),
+    ],
+)
+def test_size_follows_the_persons_photo(width: int, height: int, size: str, expected: str) -> None:
+    assert openai_models.size_for(Photo(data=b"", content_type="", width=width, height=height), size) == expected
+
+
+@pytest.mark.parametrize("size", ["1k", "2k", "4k"])
+def test_size_for_any_photo_is_one_that_the_model_makes(size: str) -> None:
+    for width in range(100, 3000, 37):
+        made = openai_models.size_for(Photo(data=b"", content_type="", width=width, height=1000), size)
+        openai_models.check_size("shop", made, "gpt-image-2")
+        edges = openai_models.edges_of(made)
+        assert edges is not None
+        ratio = min(max(width / 1000, 1 / 3), 3)
+        assert edges[0] / edges[1] == pytest.approx(ratio, rel=0.01)
+        assert edges[0] * edges[1] == pytest.approx(openai_models.PIXELS[size], rel=0.06) or max(edges) > 3800
+
+
+ENVIRONMENT = {
+    **dict.fromkeys(
+        (
+            "OPENAI_API_KEY",
+            "OPENAI_ADMIN_KEY",
+            "OPENAI_ORG_ID",
+            "OPENAI_PROJECT_ID",
+            "OPENAI_API_VERSION",
+            "OPENAI_WEBHOOK_SECRET",
+            "AZURE_OPENAI_API_KEY",
+            "AZURE_OPENAI_AD_TOKEN",
+        ),
+        "from-the-environment",
+    ),
+    "OPENAI_BASE_URL": "http://127.0.0.1:1/from-the-environment",
+    "AZURE_OPENAI_ENDPOINT": "http://127.0.0.1:1/from-the-environment",
+    "OPENAI_CUSTOM_HEADERS": "X-Custom: from-the-environment\nAuthorization: from-the-environment",
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"azure_api_version": "2030-01-01"}], ids=["openai", "azure"])
+def test_environment_is_not_read(
+    vendor: VendorServer, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+    picture_of(make(vendor, **options))
+
+    (call,) = vendor.calls
+    assert "from-the-environment" not in str((call.path, call.headers, call.body))
     assert OpenAIProvider("vendor")._base_url == "https://api.openai.com/v1"
 
 
@@ -163,6 +243,26 @@ def test_cost_is_told_only_for_models_with_a_known_price(
 
 
 @pytest.mark.parametrize(
+    ("cached", "cost"),
+    [
+        ({"cached_tokens": 0}, "0.0685"),
+        # Of 1000 image tokens 600 at $2, of 100 text tokens 40 at $1.25.
+        ({"cached_tokens": 640, "cached_tokens_details": {"image_tokens": 600, "text_tokens": 40}}, "0.06475"),
+        # Not told of what kind: 100 of the text, then 540 of the images.
+        ({"cached_tokens": 640}, "0.064885"),
+        ({"cached_tokens": 99999}, "0.062125"),
+        ({"cached_tokens": -5, "cached_tokens_details": ["odd"]}, "0.0685"),
+    ],
+)
+def test_cached_input_costs_less(vendor: VendorServer, cached: dict[str, Any], cost: str) -> None:
+    details = {"image_tokens": 1000, "text_tokens": 100} | cached
+    usage = {"input_tokens": 1100, "input_tokens_details": details, "output_tokens": 2000}
+    vendor.answer = openai_answer(PICTURE, usage=usage)
+
+    assert picture_of(make(vendor)).cost_usd == Decimal(cost)
+
+
+@pytest.mark.parametrize(
     ("usage", "counters"),
     [
         (None, {}),
@@ -184,6 +284,36 @@ def test_content_type_follows_the_answer_then_the_option(vendor: VendorServer) -
     assert picture_of(make(vendor)).content_type == "image/jpeg"
     vendor.answer = openai_answer(PICTURE, output_format="text/html")
     assert picture_of(make(vendor, output_format="webp")).content_type == "image/webp"
+
+
+def test_every_picture_of_the_answer_comes_back(vendor: VendorServer) -> None:
+    data = [{"b64_json": base64.b64encode(picture).decode()} for picture in (b"one", b"two", b"three")]
+    vendor.answer = openai_answer(PICTURE, data=data)
+
+    result = picture_of(make(vendor), try_on_request(pictures=3))
+
+    assert (result.data, result.more, result.warnings) == (b"one", (b"two", b"three"), ())
+
+
+def test_fewer_pictures_than_asked_for_are_a_warning(vendor: VendorServer) -> None:
+    result = picture_of(make(vendor), try_on_request(pictures=4))
+
+    assert (result.data, result.more) == (PICTURE, ())
+    assert result.warnings == ("OpenAI made 1 of 4 pictures.",)
+
+
+@pytest.mark.parametrize(
+    ("size", "edges"),
+    [("1536x864", (1536, 864)), ("auto", (None, None)), (None, (None, None)), (["1x1"], (None, None))],
+)
+def test_width_and_height_are_those_of_the_answer(
+    vendor: VendorServer, size: object, edges: tuple[int | None, int | None]
+) -> None:
+    vendor.answer = openai_answer(PICTURE, size=size)
+
+    result = picture_of(make(vendor))
+
+    assert (result.width, result.height) == edges
 
 
 def test_no_log_level_shows_the_key_or_the_prompt(vendor: VendorServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -269,6 +399,13 @@ def test_many_waiting_calls_do_not_queue() -> None:
         ("quality", "standard", "Use one of: auto"),
         ("quality", None, "Use one of: auto"),
         ("output_format", "gif", "Use one of: png, jpeg, webp."),
+        ("output_compression", 101, "Give a percentage from 0 to 100, or leave it out."),
+        ("output_compression", "80", "Give a percentage"),
+        ("output_compression", True, "Give a percentage"),
+        ("background", "pink", "Use one of: , auto, opaque, transparent."),
+        ("image_field", "images", "Use one of: image[], image."),
+        ("azure_api_version", "next week", 'Give its date, such as "YYYY-MM-DD"'),
+        ("azure_api_version", None, "Give its date"),
         ("size", "big", "WIDTHxHEIGHT"),
         ("size", "1024", "WIDTHxHEIGHT"),
         ("size", (1024, 1024), "WIDTHxHEIGHT"),
@@ -297,6 +434,15 @@ def test_bad_option_is_refused_at_once(option: str, value: Any, advice: str) -> 
     assert advice in message
 
 
+@pytest.mark.parametrize("quality", ["xhigh", "max"])
+def test_the_best_qualities_are_for_models_since_2_5(quality: str) -> None:
+    for model in ("gpt-image-2", "gpt-image-2-2026-04-21", "gpt-image-1.5", "gpt-image-1", "chatgpt-image-latest"):
+        with pytest.raises(ImproperlyConfigured, match=r"Use one of: auto, low, medium, high\."):
+            OpenAIProvider("shop", model=model, quality=quality)
+    for model in ("gpt-image-2.5-flare-2026-09-08", "gpt-image-2.6-sunburst", "gpt-image-3", "somebody-elses"):
+        OpenAIProvider("shop", model=model, quality=quality)
+
+
 @pytest.mark.parametrize("size", ["auto", "1024x1024", "1024x1536", "2160x3840", "3840x2160", "1536x864"])
 def test_good_sizes(size: str) -> None:
     OpenAIProvider("shop", size=size)
@@ -308,7 +454,8 @@ def test_size_for_prices_is_one_that_the_options_fix() -> None:
 
 
 def test_other_models_have_their_own_sizes() -> None:
-    OpenAIProvider("shop", size="512x512", model="flux")
+    assert OpenAIProvider("shop", size="512x512", model="flux").sizes == ()
+    assert OpenAIProvider("shop", model="gpt-image-2").sizes == ("1k", "2k", "4k")
 
 
 @pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-with space", "sk-\u2019quoted\u2019"])

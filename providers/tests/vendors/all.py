@@ -2,7 +2,8 @@
 
 from . import Double
 from .fashn import Fashn
+from .openai import OpenAI
 from .sora import Sora
 from .stability import Stability
 
-DOUBLES: tuple[type[Double], ...] = (Fashn, Sora, Stability)
+DOUBLES: tuple[type[Double], ...] = (Fashn, OpenAI, Sora, Stability)
