@@ -56,8 +56,6 @@ async def _read(response: httpx2.Response) -> bytes:
             size += len(chunk)
             if size > rest.MAX_ANSWER_BYTES:
                 raise TooLong(response.status_code)
-    except httpx2.ReadTimeout:
-        raise
     except httpx2.RequestError:
         if response.is_success:
             raise
@@ -98,7 +96,6 @@ def create(
     # Given as None these would be taken from the environment; the headers always are, from OPENAI_CUSTOM_HEADERS.
     client.organization = organization or None
     client.project = project or None
-    client.admin_api_key = None
     client._custom_headers = {}
     return client
 

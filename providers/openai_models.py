@@ -139,7 +139,7 @@ def size_for(photo: Photo, size: str) -> str:
 
 def _steps(pixels: float) -> int:
     """The length, or the next smaller one that OpenAI makes."""
-    return int(pixels / STEP + 1e-9) * STEP
+    return int(pixels / STEP) * STEP
 
 
 def cost_of(model: str, usage: Mapping[str, int]) -> Decimal | None:

@@ -151,6 +151,7 @@ def test_jpeg_cannot_be_transparent(vendor: VendorServer) -> None:
         (1000, 1000, "1k", "1024x1024"),
         (4000, 3000, "2k", "2352x1760"),
         (1080, 1920, "4k", "2160x3840"),
+        (2416, 3433, "4k", "2416x3424"),  # to the nearest it would have too many pixels
         (1920, 1080, "4k", "3840x2160"),
         (100, 1000, "1k", "576x1728"),
         (1000, 100, "4k", "3840x1280"),
