@@ -28,7 +28,7 @@ from .errors import (
     ProviderRejectedInput,
     ProviderUnavailable,
 )
-from .openai import QUOTA_CODES
+from .openai.failures import QUOTA_CODES
 from .rest import JobProvider, Reply
 from .utils import bad_option, prompt_for
 
@@ -91,15 +91,15 @@ class SoraProvider(JobProvider):
         self,
         alias: str,
         *,
-        model: str,
         api_key: str | Secret = "",
         base_url: str = "",
+        model: str = "",
         seconds: int = 4,
         size: str = "720x1280",
         poll_every: float = 2.0,
     ) -> None:
         super().__init__(alias, api_key=api_key, base_url=base_url, poll_every=poll_every)
-        if not (isinstance(model, str) and model):
+        if not isinstance(model, str):
             raise bad_option(alias, "model", model, "Give the name of a video model of the server at base_url.")
         if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= MAX_SECONDS:
             raise bad_option(alias, "seconds", seconds, f"Give a whole number from 1 to {MAX_SECONDS}.")
@@ -116,19 +116,28 @@ class SoraProvider(JobProvider):
     def size(self) -> str:
         return self._size
 
+    @property
+    def known_models(self) -> tuple[Model, ...]:
+        return ()  # another server's models live as long as that server likes, whatever they are called
+
     def check(self) -> Iterator[Problem]:
         if problem := self._no_server():
             yield problem
         yield from super().check()
 
     def _no_server(self) -> Problem | None:
-        """What is wrong with ``base_url``."""
+        """What is wrong with ``base_url`` or ``model``."""
         hint = "Set base_url to a server that still speaks OpenAI's videos API, or use another provider."
         if not self._base_url:
             return Problem(f'TRYON["PROVIDERS"]["{self.alias}"]["OPTIONS"]["base_url"] is empty.', hint)
         host = (urlsplit(self._base_url).hostname or "").rstrip(".")
         if host == "api.openai.com" or host.endswith(".api.openai.com"):
             return Problem(f"OpenAI ended Sora and its videos API on {SHUTDOWN}; {host} has nothing left of it.", hint)
+        if not self._model:
+            return Problem(
+                f'TRYON["PROVIDERS"]["{self.alias}"]["OPTIONS"]["model"] is empty.',
+                hint="Name a video model of the server at base_url.",
+            )
         return None
 
     async def ask(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, **content: Any) -> Reply:

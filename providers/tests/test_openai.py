@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from providers import errors, openai_models
+from providers import errors
 from providers import openai as adapter
 from providers.base import OutputFormat, Photo, Secret, TryOnRequest, TryOnResult
 from providers.errors import ProviderError
-from providers.openai import OpenAIProvider
+from providers.openai import OpenAIProvider, models
 
 from .conftest import PICTURE
 from .vendor import Answer, Call, VendorServer, openai_answer, try_on_request
@@ -158,19 +158,19 @@ def test_jpeg_cannot_be_transparent(vendor: VendorServer) -> None:
     ],
 )
 def test_size_follows_the_persons_photo(width: int, height: int, size: str, expected: str) -> None:
-    assert openai_models.size_for(Photo(data=b"", content_type="", width=width, height=height), size) == expected
+    assert models.size_for(Photo(data=b"", content_type="", width=width, height=height), size) == expected
 
 
 @pytest.mark.parametrize("size", ["1k", "2k", "4k"])
 def test_size_for_any_photo_is_one_that_the_model_makes(size: str) -> None:
     for width in range(100, 3000, 37):
-        made = openai_models.size_for(Photo(data=b"", content_type="", width=width, height=1000), size)
-        openai_models.check_size("shop", made, "gpt-image-2")
-        edges = openai_models.edges_of(made)
+        made = models.size_for(Photo(data=b"", content_type="", width=width, height=1000), size)
+        models.check_size("shop", made, "gpt-image-2")
+        edges = models.edges_of(made)
         assert edges is not None
         ratio = min(max(width / 1000, 1 / 3), 3)
         assert edges[0] / edges[1] == pytest.approx(ratio, rel=0.01)
-        assert edges[0] * edges[1] == pytest.approx(openai_models.PIXELS[size], rel=0.06) or max(edges) > 3800
+        assert edges[0] * edges[1] == pytest.approx(models.PIXELS[size], rel=0.06) or max(edges) > 3800
 
 
 ENVIRONMENT = {

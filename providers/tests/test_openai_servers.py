@@ -101,7 +101,7 @@ def test_a_server_that_knows_only_the_field_image(vendor: VendorServer) -> None:
 
 def test_shutdown_dates_are_those_of_the_server() -> None:
     def dates(**options: Any) -> dict[str, date | None]:
-        return {model.name: model.shutdown for model in OpenAIProvider("shop", **options).models}
+        return {model.name: model.shutdown for model in OpenAIProvider("shop", **options).known_models}
 
     assert dates()["gpt-image-1.5"] == date(2026, 12, 1)
     assert dates(base_url="https://eu.api.openai.com/v1") == dates()

@@ -16,7 +16,6 @@ from PIL import Image
 
 from providers import sora as adapter
 from providers.errors import ImageUnusable, InvalidProviderResponse, ProviderMisconfigured, ProviderRejectedInput
-from providers.registry import InvalidProviderError, ProviderRegistry
 from providers.sora import MAY_SHOW_THE_SHEET, SoraProvider
 
 from .test_vendors import failure_of, run, try_on
@@ -317,15 +316,17 @@ def test_another_server_and_a_key_are_all_it_needs() -> None:
 
 
 def test_no_model_is_assumed() -> None:
-    registry = ProviderRegistry(lambda: {"sora": {"BACKEND": "providers.sora.SoraProvider"}})
-    with pytest.raises(InvalidProviderError, match="has no 'model', which SoraProvider needs"):
-        registry["sora"]
+    (problem,) = SoraProvider("sora", api_key=KEY, base_url="https://video.example.com/v1").check()
+    assert problem.fatal
+    assert problem.message.endswith('["model"] is empty.')
+    assert failure_of(SoraProvider("sora", api_key=KEY, base_url="https://video.example.com/v1")).code == (
+        "provider_misconfigured"
+    )
 
 
 @pytest.mark.parametrize(
     ("option", "value", "advice"),
     [
-        ("model", "", "Give the name of a video model of the server at base_url."),
         ("model", None, "Give the name of a video model of the server at base_url."),
         ("seconds", 0, "Give a whole number from 1 to 60."),
         ("seconds", 61, "Give a whole number from 1 to 60."),

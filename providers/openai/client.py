@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import httpx2
 import openai
 
-from . import rest
+from .. import rest
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds."""

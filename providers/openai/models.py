@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
-from .base import Model, Photo
-from .utils import bad_option
+from ..base import Model, Photo
+from ..utils import bad_option
 
 QUALITIES: Final = ("auto", "low", "medium", "high", "xhigh", "max")
 BEFORE_2_5: Final = re.compile(r"dall-e|chatgpt-image|gpt-image-(1[.-]|1$|2-|2$)")

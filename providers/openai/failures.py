@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from .base import Secret
-from .errors import (
+from ..base import Secret
+from ..errors import (
     ContentRefused,
     InvalidProviderResponse,
     ProviderError,
@@ -18,7 +18,7 @@ from .errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from .utils import one_line, retry_after
+from ..utils import one_line, retry_after
 
 if TYPE_CHECKING:
     import openai

@@ -14,10 +14,11 @@ from datetime import UTC, date, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from . import openai_errors
-from .base import AIProvider, Model, Photo, Problem, Secret, TryOnRequest, TryOnResult
-from .errors import InvalidProviderResponse, ProviderError, ProviderMisconfigured, ProviderRejectedInput
-from .openai_models import (
+from ..base import AIProvider, Model, Photo, Problem, Secret, TryOnRequest, TryOnResult
+from ..errors import InvalidProviderResponse, ProviderError, ProviderMisconfigured, ProviderRejectedInput
+from ..utils import PerLoop, bad_option, check_choice, check_key, check_url, fits_a_header, one_line, prompt_for
+from . import failures
+from .models import (
     MODELS,
     PIXELS,
     SUNBURST,
@@ -29,7 +30,6 @@ from .openai_models import (
     qualities_of,
     size_for,
 )
-from .utils import PerLoop, bad_option, check_choice, check_key, check_url, fits_a_header, one_line, prompt_for
 
 if TYPE_CHECKING:
     import ssl
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-    from .openai_client import File
+    from .client import File
 
 BASE_URL: Final = "https://api.openai.com/v1"
 
@@ -129,7 +129,6 @@ class OpenAIProvider(AIProvider):
         # The class says what OpenAI's current models can do; this one, there:
         if not makes_any_size(model):
             self.sizes = ()
-        self.models = models_at(self._base_url, azure_api_version)  # type: ignore[misc]
         self.lists_models = not azure_api_version  # those listed are Azure's, not the resource's deployments
 
     @property
@@ -140,6 +139,10 @@ class OpenAIProvider(AIProvider):
     def size(self) -> str:
         # What "auto" comes to depends on the photo: nobody knows it when the price is held.
         return "" if self._size == "auto" else self._size
+
+    @property
+    def known_models(self) -> tuple[Model, ...]:
+        return models_at(self._base_url, self._azure_api_version)
 
     def check(self) -> Iterator[Problem]:
         if not self._api_key:
@@ -187,20 +190,20 @@ class OpenAIProvider(AIProvider):
         import aiohttp
         import openai
 
-        from . import openai_client
+        from . import client
 
-        client = await self._clients.get()
+        sdk = await self._clients.get()
         failure: ProviderError
         try:
-            return await openai_client.ask(client, path, fields, files)
+            return await client.ask(sdk, path, fields, files)
         except openai.APIStatusError as error:
-            failure = openai_errors.refusal(error, model=self._model, api_key=self._api_key)
+            failure = failures.refusal(error, model=self._model, api_key=self._api_key)
         except openai.APIConnectionError as error:
-            failure = openai_errors.lost(error)
-        except openai_client.TooLong as error:
+            failure = failures.lost(error)
+        except client.TooLong as error:
             failure = InvalidProviderResponse(f"OpenAI's answer {error}.", status=error.status)
         except (openai.OpenAIError, aiohttp.ClientError) as error:  # for instance, an answer that is not HTTP
-            said = f"OpenAI answered with something else than HTTP: {openai_errors.root(error)}."
+            said = f"OpenAI answered with something else than HTTP: {failures.root(error)}."
             failure = InvalidProviderResponse(said)
         except UnicodeEncodeError:
             failure = ProviderRejectedInput("The prompt has characters that cannot be sent to OpenAI.")
@@ -218,9 +221,9 @@ class OpenAIProvider(AIProvider):
             ) from error
 
     def _create_client(self) -> openai.AsyncOpenAI:
-        from . import openai_client
+        from . import client
 
-        return openai_client.create(
+        return client.create(
             api_key=self._api_key.reveal(),
             base_url=self._base_url,
             organization=self._organization,
@@ -276,7 +279,7 @@ class OpenAIProvider(AIProvider):
 
     async def _picture(self, entry: object, response: httpx2.Response) -> bytes:
         """The bytes of one picture of an answer: in it as base64, or behind its URL."""
-        from . import rest
+        from .. import rest
 
         encoded, url = (entry.get("b64_json"), entry.get("url")) if isinstance(entry, dict) else (None, None)
         try:
@@ -300,7 +303,7 @@ def _import() -> None:
     import orjson  # noqa: F401
     import pybase64  # noqa: F401
 
-    from . import openai_client  # noqa: F401
+    from . import client  # noqa: F401
 
     # Parts that the SDK itself imports only when they are used.
     openai.AsyncOpenAI(api_key="none").images  # noqa: B018
@@ -362,7 +365,7 @@ def _decode(encoded: object) -> bytes:
     """The bytes of base64, in the fast way as OpenAI writes it, or else in every way."""
     import pybase64
 
-    from . import rest
+    from .. import rest
 
     with contextlib.suppress(ValueError, TypeError):
         if encoded and isinstance(encoded, str):
