@@ -183,26 +183,68 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
 }
 
-# For the OPTIONS of Google's providers.
+# The names of the old server; a project of its own may want them for other things of Google's too.
 GOOGLE_API_KEY = env.str("GOOGLE_API_KEY", default="")
 GOOGLE_PROJECT_ID = env.str("GOOGLE_PROJECT_ID", default="")
 GOOGLE_LOCATION = env.str("GOOGLE_LOCATION", default="us-central1")
 GOOGLE_APPLICATION_CREDENTIALS = env.str("GOOGLE_APPLICATION_CREDENTIALS", default="")
 
+
+def provider(backend: str, **options: object) -> dict[str, object]:
+    """An entry of PROVIDERS. An option that the environment leaves empty keeps its default."""
+    return {
+        "BACKEND": f"providers.{backend}",
+        "OPTIONS": {name: value for name, value in options.items() if value != ""},
+    }
+
+
 TRYON = {
     "PROVIDER": env.str("AI_PROVIDER", default="openai"),
+    "FALLBACK_PROVIDERS": [name.strip() for name in env.list("AI_FALLBACK_PROVIDERS", default=[])],
     "PROVIDERS": {
-        "openai": {
-            "BACKEND": "providers.openai.OpenAIProvider",
-            "OPTIONS": {
-                "api_key": env.str("OPENAI_API_KEY", default=""),
-                "base_url": env.str("OPENAI_BASE_URL", default=""),
-            },
-        },
-        "local": {
-            "BACKEND": "providers.local.LocalProvider",
-            "OPTIONS": {"models_dir": env.str("LOCAL_MODELS_DIR", default="") or None},
-        },
+        "openai": provider(
+            "openai.OpenAIProvider",
+            api_key=env.str("OPENAI_API_KEY", default=""),
+            base_url=env.str("OPENAI_BASE_URL", default=""),
+            azure_api_version=env.str("AZURE_OPENAI_API_VERSION", default=""),
+            model=env.str("OPENAI_MODEL", default=""),
+        ),
+        "gemini": provider(
+            "gemini.GeminiProvider",
+            api_key=GOOGLE_API_KEY,
+            model=env.str("GEMINI_MODEL", default=""),
+            describe_with=env.str("GEMINI_DESCRIBE_WITH", default=""),
+        ),
+        "vertex": provider(
+            "vertex.VertexProvider",
+            project=GOOGLE_PROJECT_ID,
+            location=GOOGLE_LOCATION,
+            credentials=GOOGLE_APPLICATION_CREDENTIALS,
+        ),
+        "stability": provider("stability.StabilityProvider", api_key=env.str("STABILITY_API_KEY", default="")),
+        "sora": provider(
+            "sora.SoraProvider",
+            api_key=env.str("SORA_API_KEY", default=""),
+            base_url=env.str("SORA_BASE_URL", default=""),
+            model=env.str("SORA_MODEL", default=""),
+        ),
+        "fashn": provider(
+            "fashn.FashnProvider",
+            api_key=env.str("FASHN_API_KEY", default=""),
+            model=env.str("FASHN_MODEL", default=""),
+        ),
+        "bfl": provider("bfl.BFLProvider", api_key=env.str("BFL_API_KEY", default="")),
+        "fal": provider(
+            "fal.FalProvider",
+            api_key=env.str("FAL_KEY", default=""),
+            model=env.str("FAL_MODEL", default=""),
+        ),
+        "replicate": provider(
+            "replicate.ReplicateProvider",
+            api_key=env.str("REPLICATE_API_TOKEN", default=""),
+            model=env.str("REPLICATE_MODEL", default=""),
+        ),
+        "local": provider("local.LocalProvider", models_dir=env.str("LOCAL_MODELS_DIR", default="")),
         "fake": {"BACKEND": "providers.fake.FakeProvider"},
     },
     "SERVICE_NAME": env.str("SERVICE_NAME", default="sakura-rasa-inference"),
