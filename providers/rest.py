@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from .errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from .utils import PerLoop, check_key, check_seconds, check_url, decode_base64, one_line, retry_after
+from .utils import PerLoop, check_key, check_seconds, check_url, decode_base64, image_type, one_line, retry_after
 
 MAX_ANSWER_BYTES: Final = 100 * 1024 * 1024
 """Bytes of one answer, or of one picture behind a URL. What is larger is no picture of ours."""
@@ -244,7 +245,8 @@ class JobProvider(RestProvider):
     async def generate_image(self, request: TryOnRequest) -> TryOnResult:
         job = await self.submit(request)
         await request.note_job(job)
-        return await self.resume(job)
+        result = await self.resume(job)
+        return result if request.seed is None else dataclasses.replace(result, seed=request.seed)
 
     async def resume(self, job: str) -> TryOnResult:
         pause = self._poll_every
@@ -252,6 +254,32 @@ class JobProvider(RestProvider):
             await asyncio.sleep(pause)
             pause = min(pause * SLOWER, self._poll_every * SLOWEST)
         return result
+
+    async def ask_about(self, path: str) -> Reply:
+        """GET what the vendor has to say of a job. It took the job at this address, so 404 is about the job."""
+        try:
+            return await self.ask("GET", path)
+        except ProviderError as error:
+            if error.status != 404:
+                raise
+        raise ProviderRejectedInput(f"{self.name} does not know the job.", status=404, job_is_over=True)
+
+    async def pictures(self, links: object) -> list[bytes]:
+        """The pictures of a job that ended well, given as URLs or ``data:`` URIs.
+
+        What is none now will not be one later: an ``InvalidProviderResponse`` of this is the end of the job. A
+        download that failed is not.
+        """
+        try:
+            if not (isinstance(links, list) and links):
+                raise InvalidProviderResponse(f"{self.name} answered without a picture.", status=200)
+            pictures = [await self.fetch(link) for link in links]
+            if not all(image_type(picture) for picture in pictures):
+                raise InvalidProviderResponse(f"{self.name} answered with bytes that are no picture.", status=200)
+        except InvalidProviderResponse as error:
+            error.job_is_over = True
+            raise
+        return pictures
 
     def job_id(self, reply: Reply, job: object) -> str:
         """``job`` as it was found in the reply to a submission, if it is an id that can be kept."""

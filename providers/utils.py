@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .base import Secret, TryOnRequest
+from .base import Photo, Secret, TryOnRequest
 
 T = TypeVar("T")
 
@@ -127,6 +127,20 @@ def decode_base64(text: object) -> bytes:
     if not encoded:
         raise ValueError("empty")
     return binascii.a2b_base64(encoded.encode(), strict_mode=True)
+
+
+def data_uri(photo: Photo) -> str:
+    """The photo as a ``data:`` URI."""
+    return f"data:{photo.content_type};base64,{binascii.b2a_base64(photo.data, newline=False).decode()}"
+
+
+def image_type(data: bytes) -> str:
+    """``image/png``, ``image/jpeg`` or ``image/webp`` by the first bytes; empty if it is none of them."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    return "image/webp" if data.startswith(b"RIFF") and data[8:12] == b"WEBP" else ""
 
 
 GARMENTS = {

@@ -8,7 +8,10 @@ import threading
 import pytest
 from asgiref.sync import async_to_sync
 
-from providers.utils import PerLoop, one_line
+from providers.utils import PerLoop, data_uri, decode_base64, image_type, one_line
+
+from .vendor import photo
+from .vendors import picture
 
 
 class Client:
@@ -113,3 +116,25 @@ def test_outside_of_a_loop() -> None:
 )
 def test_one_line(value: object, line: str) -> None:
     assert one_line(value) == line
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (picture("PNG"), "image/png"),
+        (picture("JPEG"), "image/jpeg"),
+        (picture("WEBP"), "image/webp"),
+        (picture("GIF"), ""),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", ""),
+        (b"<html>", ""),
+        (b"", ""),
+    ],
+)
+def test_image_type_is_told_by_the_bytes(data: bytes, expected: str) -> None:
+    assert image_type(data) == expected
+
+
+def test_data_uri_is_read_back() -> None:
+    uri = data_uri(photo(b"\xff\xd8\xff" * 1000, "image/jpeg"))
+    assert uri.startswith("data:image/jpeg;base64,/9j/")
+    assert decode_base64(uri) == b"\xff\xd8\xff" * 1000
