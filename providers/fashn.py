@@ -1,15 +1,17 @@
-"""FASHN, a specialist: POST /v1/run, then GET /v1/status/{id} (docs.fashn.ai; field names as in its SDK 0.9.0)."""
+"""FASHN, a specialist: POST /v1/run, then GET /v1/status/{id} (docs.fashn.ai; field names as in its SDK 0.9.0).
+
+What a job cost in credits is a header of its status, so that it is known as well to a process that resumes it.
+"""
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
-from .base import Model, Photo, Secret, TryOnRequest, TryOnResult
+from .base import Model, Secret, TryOnRequest, TryOnResult
 from .errors import (
     ContentRefused,
     ImageUnusable,
@@ -20,16 +22,17 @@ from .errors import (
     ProviderUnavailable,
 )
 from .rest import JobProvider, Reply
-from .utils import bad_option, check_choice, prompt_for
+from .utils import bad_option, check_choice, data_uri, image_type, prompt_for
 
 MAX: Final = "tryon-max"
 V1_6: Final = "tryon-v1.6"
-MODES: Final = {MAX: ("balanced", "quality"), V1_6: ("performance", "balanced", "quality")}
+MODES: Final = ("balanced", "quality")
+V1_MODES: Final = ("performance", "balanced", "quality")
 RESOLUTIONS: Final = ("1k", "2k", "4k")
 CATEGORIES: Final = {"auto": "auto", "tops": "tops", "bottoms": "bottoms", "dresses": "one-pieces"}
 
 DOLLARS_PER_CREDIT: Final = Decimal("0.075")
-"""List price, of November 2026. Whoever has a plan pays less."""
+"""About the list price of November 2026. Whoever has a plan pays less."""
 
 
 class FashnProvider(JobProvider):
@@ -64,14 +67,14 @@ class FashnProvider(JobProvider):
         super().__init__(alias, api_key=api_key, base_url=base_url, poll_every=poll_every)
         if not (isinstance(model, str) and model):
             raise bad_option(alias, "model", model, f"Use {MAX} or {V1_6}.")
-        check_choice(alias, "mode", mode, MODES.get(model, MODES[V1_6]))
+        self._is_v1 = model.startswith("tryon-v1")
+        check_choice(alias, "mode", mode, V1_MODES if self._is_v1 else MODES)
         check_choice(alias, "resolution", resolution, RESOLUTIONS)
         check_choice(alias, "output_format", output_format, self.output_formats)
         self._model = model
         self._mode = mode
         self._resolution = resolution
         self._output_format = output_format
-        self._is_v1 = model.startswith("tryon-v1")
         # The class says what some of its models can do; this one:
         self.supports_prompt = not self._is_v1
         self.sizes = () if self._is_v1 else RESOLUTIONS
@@ -89,12 +92,7 @@ class FashnProvider(JobProvider):
         return self.job_id(reply, self.read(reply).get("id"))
 
     async def poll(self, job: str) -> TryOnResult | None:
-        try:
-            reply = await self.ask("GET", f"/status/{quote(job, safe='')}")
-        except ProviderError as error:
-            if error.status == 404:  # the address is right: it took the job
-                raise ProviderRejectedInput(f"{self.name} does not know the job.", status=404) from None
-            raise
+        reply = await self.ask_about(f"/status/{quote(job, safe='')}")
         answer = self.read(reply)
         match answer.get("status"):
             case "starting" | "in_queue" | "processing":
@@ -108,7 +106,7 @@ class FashnProvider(JobProvider):
     def _inputs(self, request: TryOnRequest) -> dict[str, Any]:
         """FASHN's own names for what is asked for."""
         inputs: dict[str, Any] = {
-            "model_image": _data_uri(request.person),
+            "model_image": data_uri(request.person),
             "output_format": request.output_format or self._output_format,
             "return_base64": True,
         }
@@ -116,14 +114,14 @@ class FashnProvider(JobProvider):
             inputs["seed"] = request.seed
         if self._is_v1:
             inputs |= {
-                "garment_image": _data_uri(request.garment),
+                "garment_image": data_uri(request.garment),
                 "category": CATEGORIES[request.category],
                 "mode": self._mode,
                 "num_samples": request.pictures,
             }
         else:
             inputs |= {
-                "product_image": _data_uri(request.garment),
+                "product_image": data_uri(request.garment),
                 "prompt": prompt_for(request),
                 "generation_mode": self._mode,
                 "resolution": request.size or self._resolution,
@@ -132,15 +130,12 @@ class FashnProvider(JobProvider):
         return inputs
 
     async def _result(self, job: str, answer: Mapping[str, Any], reply: Reply) -> TryOnResult:
-        output = answer.get("output")
-        if not (isinstance(output, list) and output):
-            raise self.problem(InvalidProviderResponse, reply, f"{self.name} answered without a picture.")
-        pictures = [await self.fetch(picture) for picture in output]
+        pictures = await self.pictures(answer.get("output"))
         credits_used = _credits(reply.headers.get("x-fashn-credits-used", ""))
         return TryOnResult(
             data=pictures[0],
             more=tuple(pictures[1:]),
-            content_type=f"image/{self._output_format}",
+            content_type=image_type(pictures[0]),
             model=self._model,
             provider_id=job,
             usage={"credits": credits_used} if credits_used else {},
@@ -172,10 +167,6 @@ class FashnProvider(JobProvider):
 
     def code_of(self, content: Any) -> object:
         return content.get("error") if isinstance(content, dict) else ""
-
-
-def _data_uri(photo: Photo) -> str:
-    return f"data:{photo.content_type};base64,{base64.b64encode(photo.data).decode()}"
 
 
 def _credits(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -16,26 +15,41 @@ from providers.errors import (
     ProviderRejectedInput,
     ProviderUnavailable,
 )
-from providers.tests.vendor import Answer, Call, VendorServer, json_answer
+from providers.tests.vendor import Answer, Call, json_answer
 
-from . import KEY, Double, Expected, Trouble
+from . import KEY, Expected, Trouble
+from .jobs import NO_LINKS, End, JobDouble, data_uri
 
 JOB = "123a87r9-4129-4bb3-be18-9c9fb5bd7fc1-u1"
 
+CODES: tuple[tuple[int, str, Expected], ...] = (
+    (429, "RateLimitExceeded", ProviderRateLimited),
+    (429, "ConcurrencyLimitExceeded", ProviderRateLimited),
+    (429, "OutOfCredits", ProviderQuotaExceeded),
+    (400, "BadRequest", ProviderRejectedInput),
+    (500, "InternalServerError", ProviderUnavailable),
+)
+ENDS: tuple[tuple[str, Expected], ...] = (
+    ("ImageLoadError", ProviderRejectedInput),
+    ("ContentModerationError", ContentRefused),
+    ("PoseError", ImageUnusable),
+    ("InputValidationError", ProviderRejectedInput),
+    ("PipelineError", ProviderUnavailable),
+    ("ThirdPartyError", ProviderUnavailable),
+    ("3rdPartyProviderError", ProviderUnavailable),
+    ("InternalServerError", ProviderUnavailable),
+    ("PollingTimeout", ProviderUnavailable),
+    ("SomethingNew", ProviderUnavailable),
+    (KEY, ProviderUnavailable),
+)
 
-class Fashn(Double):
+
+class Fashn(JobDouble):
     alias = "fashn"
     backend = "providers.fashn.FashnProvider"
     steps = ("run", "status")
     overrides = {("status", "404"): ProviderRejectedInput}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.still_working = 1
-        """Polls that find the job at work."""
-
-    def options(self, server: VendorServer) -> dict[str, Any]:
-        return {"api_key": KEY, "base_url": server.base_url, "poll_every": 0.01}
+    final = frozenset({("status", "404")})
 
     def step(self, call: Call) -> str:
         return "run" if call.method == "POST" else "status"
@@ -43,46 +57,33 @@ class Fashn(Double):
     def behave(self, call: Call) -> Answer:
         if self.step(call) == "run":
             self.asked = json.loads(call.body)
-            return json_answer({"id": JOB, "error": None}, x_fashn_credits_used="4")
-        if self.still_working:
-            self.still_working -= 1
+            return json_answer({"id": JOB, "error": None})
+        if self.is_at_work():
             return json_answer({"id": JOB, "status": "processing", "output": None, "error": None})
-        output = "data:image/png;base64," + base64.b64encode(self.picture).decode()
-        return json_answer({"id": JOB, "status": "completed", "output": [output], "error": None})
+        inputs = self.asked.get("inputs", {})
+        output = [data_uri(self.picture)] * inputs.get("num_images", inputs.get("num_samples", 1))
+        return self.completed(output, credits_used="4")
+
+    def completed(self, output: Any, credits_used: str = "") -> Answer:
+        content = {"id": JOB, "status": "completed", "output": output, "error": None}
+        return json_answer(content, x_fashn_credits_used=credits_used)
 
     def own_troubles(self) -> Iterator[Trouble]:
-        limits: list[tuple[str, Expected]] = [
-            ("RateLimitExceeded", ProviderRateLimited),
-            ("ConcurrencyLimitExceeded", ProviderRateLimited),
-            ("OutOfCredits", ProviderQuotaExceeded),
-        ]
-        for code, expected in limits:
-            yield Trouble(f"429 {code}", "run", json_answer({"error": code, "message": KEY}, 429), expected)
-        ends: list[tuple[str, Expected]] = [
-            ("ImageLoadError", ProviderRejectedInput),
-            ("ContentModerationError", ContentRefused),
-            ("PoseError", ImageUnusable),
-            ("InputValidationError", ProviderRejectedInput),
-            ("PipelineError", ProviderUnavailable),
-            ("ThirdPartyError", ProviderUnavailable),
-            ("3rdPartyProviderError", ProviderUnavailable),
-            ("InternalServerError", ProviderUnavailable),
-            ("SomethingNew", ProviderUnavailable),
-        ]
-        for name, expected in ends:
+        for step in self.steps:
+            for status, code, expected in CODES:
+                answer = json_answer({"error": code, "message": KEY}, status)
+                yield Trouble(f"{status} {code}", step, answer, expected)
+        for name, expected in ENDS:
             error = {"name": name, "message": KEY}
-            yield Trouble(name, "status", json_answer({"id": JOB, "status": "failed", "error": error}), expected)
-        for status in ("canceled", "time_out"):
-            yield Trouble(status, "status", json_answer({"id": JOB, "status": status}), ProviderUnavailable)
+            yield End(name, "status", json_answer({"id": JOB, "status": "failed", "error": error}), expected)
+        for status_name in ("failed", "canceled", "time_out"):
+            answer = json_answer({"id": JOB, "status": status_name, "error": None})
+            yield End(status_name, "status", answer, ProviderUnavailable)
         yield Trouble("no id", "run", json_answer({"id": None}), InvalidProviderResponse)
         yield Trouble("odd id", "run", json_answer({"id": "../a b"}), InvalidProviderResponse)
-        for name, output in (
-            ("no output", None),
-            ("empty output", []),
-            ("output of null", [None]),
-            ("broken base64", ["data:image/png;base64,AAAA*"]),
-            ("data that is not base64", ["data:image/png,AAAA"]),
-            ("link to a private address", ["http://10.0.0.1/a.png"]),
-        ):
-            answer = json_answer({"id": JOB, "status": "completed", "output": output})
-            yield Trouble(name, "status", answer, InvalidProviderResponse)
+        yield Trouble("long id", "run", json_answer({"id": "a" * 201}), InvalidProviderResponse)
+        yield Trouble("odd status", "status", json_answer({"status": ["completed"]}), InvalidProviderResponse)
+        for name, output in (("no output", None), ("empty output", []), ("output of a text", "a.png")):
+            yield End(name, "status", self.completed(output), InvalidProviderResponse)
+        for name, link in NO_LINKS:
+            yield End(name, "status", self.completed([link]), InvalidProviderResponse)
