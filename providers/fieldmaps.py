@@ -156,9 +156,8 @@ class MappedProvider(JobProvider):
         elsewhere; the same paths then lead to the job.
         """
         prefix = f"{self._base_url}/"
-        path = url.removeprefix(prefix) if isinstance(url, str) and url.startswith(prefix) else otherwise
-        is_path = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)+", path, re.ASCII)
-        return self.job_id(reply, path if is_path else None)
+        path = url.removeprefix(prefix) if isinstance(url, str) and url.startswith(prefix) else ""
+        return self.job_id(reply, next(filter(_is_path, (path, otherwise)), None))
 
     async def result(self, job: str, links: object) -> TryOnResult:
         """The result of a job that ended with the pictures behind ``links``."""
@@ -175,6 +174,11 @@ class MappedProvider(JobProvider):
 
 
 _EXAMPLE: Final = 'For instance {"person": "human_image", "garment": "cloth_image", "prompt": "prompt"}.'
+
+
+def _is_path(path: str) -> bool:
+    """Whether it is one of plain words, which leads nowhere else."""
+    return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)+", path, re.ASCII) is not None
 
 
 def _checked_fields(alias: str, fields: object) -> Mapping[str, str]:

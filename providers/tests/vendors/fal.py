@@ -87,11 +87,13 @@ class Fal(JobDouble):
             yield Trouble("422 that needs another try", step, needs_retry, ProviderUnavailable)
         locked = json_answer({"detail": f"User is locked. Reason: Exhausted balance. {KEY}"}, 403)
         yield Trouble("403 exhausted balance", "submit", locked, ProviderQuotaExceeded)
-        forbidden = json_answer({"detail": KEY, "error_type": KEY}, 403)
+        forbidden = json_answer({"detail": KEY, "error_type": "bad_request"}, 403)
         yield Trouble("403 with a type", "response", forbidden, ProviderMisconfigured)
         for name, answer in (
             ("no id", json_answer({"request_id": None})),
             ("odd id", json_answer({"request_id": "../../a b"})),
+            ("id that leads elsewhere", json_answer({"request_id": "../../credits"})),
+            ("id with a query", json_answer({"request_id": "a?b"})),
             ("no id, links elsewhere", self.submitted("http://127.0.0.1:1/a/requests/b", None)),
             ("long id", self.submitted(None, "a" * 200)),
         ):

@@ -65,6 +65,7 @@ class Replicate(JobDouble):
         for name, answer in (
             ("no id", self.prediction("starting", job=None)),
             ("odd id", self.prediction("starting", job="../a b")),
+            ("id that leads elsewhere", self.prediction("starting", job="../account")),
             ("long id", self.prediction("starting", job="a" * 200)),
             ("no id, links elsewhere", self.prediction("starting", "http://127.0.0.1:1/a/b", job=None)),
             ("odd urls", json_answer({"urls": ["get"]})),
