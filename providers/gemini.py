@@ -84,8 +84,9 @@ class _Answer:
         if prices is None or not {"prompt_tokens", "candidates_tokens"} <= self.usage.keys():
             return None
         given, text, image = prices
-        images = self.usage.get("candidates_image_tokens", self.usage["candidates_tokens"])
-        texts = self.usage["candidates_tokens"] - images + self.usage.get("thoughts_tokens", 0)
+        out = self.usage["candidates_tokens"]
+        images = self.usage.get("candidates_image_tokens", out - self.usage.get("candidates_text_tokens", 0))
+        texts = out - images + self.usage.get("thoughts_tokens", 0)
         return (self.usage["prompt_tokens"] * given + texts * text + images * image) / 1_000_000
 
 
