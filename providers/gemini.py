@@ -220,9 +220,8 @@ class GeminiProvider(GoogleProvider):
             for part in contents
         ]
         options = types.GenerateContentConfig(
+            # As it came: else the SDK asks again where a model stopped early, and warns of values it does not know.
             should_return_http_response=True,
-            # Both would have the SDK send more requests than this one.
-            automatic_continuation=False,
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
             **config,
         )

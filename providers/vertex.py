@@ -25,7 +25,7 @@ from .errors import (
     ProviderUnavailable,
 )
 from .google import GoogleProvider
-from .utils import bad_option, check_choice
+from .utils import bad_option, check_choice, one_line
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -196,7 +196,7 @@ class VertexProvider(GoogleProvider):
         return TryOnResult(
             data=pictures[0],
             more=tuple(pictures[1:]),
-            content_type=(first and first.mime_type) or asked,
+            content_type=one_line(first and first.mime_type) or asked,
             model=self._model,
             seed=request.seed,
         )

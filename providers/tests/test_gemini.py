@@ -409,6 +409,11 @@ def test_failure_names_status_codes_and_nothing_else() -> None:
     assert error.status == 400
 
 
+def test_an_error_in_a_list_is_one_too() -> None:
+    error = failure_with(json_answer([{"error": {"code": 403, "status": "PERMISSION_DENIED"}}], 403))
+    assert str(error).startswith("Gemini answered 403 (PERMISSION_DENIED). ")
+
+
 @pytest.mark.parametrize(
     ("delay", "seconds"),
     [("34.074824224s", 34.074824224), ("0s", 0.0), ("7s", 7.0), ("7", None), ("-7s", None), ("soon", None), (7, None),
