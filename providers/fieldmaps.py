@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 
-from .base import Secret, TryOnRequest, TryOnResult
+from .base import Problem, Secret, TryOnRequest, TryOnResult
+from .errors import ProviderMisconfigured
 from .rest import JobProvider, Reply
 from .utils import bad_option, data_uri, image_type, prompt_for
 
@@ -104,7 +105,7 @@ class MappedProvider(JobProvider):
     ) -> None:
         super().__init__(alias, api_key=api_key, base_url=base_url, poll_every=poll_every)
         model = self.default_model if model == "" else model
-        if not (isinstance(model, str) and re.fullmatch(self.model_pattern, model)):
+        if model != "" and not (isinstance(model, str) and re.fullmatch(self.model_pattern, model)):
             raise bad_option(
                 alias, "model", model, f'Give the name of a try-on model, such as "{self.model_example}".'
             )
@@ -121,6 +122,8 @@ class MappedProvider(JobProvider):
             self._map = FieldMap(fields=_checked_fields(alias, fields), **changes)
         elif known is not None:
             self._map = replace(known, **changes)
+        elif not model:
+            self._map = FieldMap(fields={})  # nothing is asked of no model
         else:
             raise bad_option(alias, "fields", fields, f"Say which inputs of {model} get what. {_EXAMPLE}")
         self._check_map(alias)
@@ -148,6 +151,19 @@ class MappedProvider(JobProvider):
     @property
     def model(self) -> str:
         return self._model
+
+    def check(self) -> Iterator[Problem]:
+        yield from super().check()
+        if not self._model:
+            yield Problem(
+                f'TRYON["PROVIDERS"]["{self.alias}"]["OPTIONS"]["model"] is empty.',
+                hint=f'Give the name of a try-on model, such as "{self.model_example}".',
+            )
+
+    async def generate_image(self, request: TryOnRequest) -> TryOnResult:
+        if not self._model:
+            raise ProviderMisconfigured(f"{self.name} has no model. Name one in its OPTIONS.")
+        return await super().generate_image(request)
 
     def job_path(self, reply: Reply, url: object, otherwise: str) -> str:
         """The job, as the path of its ``url`` if that is below ``base_url``, or as the path ``otherwise``.

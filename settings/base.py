@@ -238,11 +238,13 @@ TRYON = {
             "fal.FalProvider",
             api_key=env.str("FAL_KEY", default=""),
             model=env.str("FAL_MODEL", default=""),
+            fields=env.json("FAL_FIELDS", default=""),
         ),
         "replicate": provider(
             "replicate.ReplicateProvider",
             api_key=env.str("REPLICATE_API_TOKEN", default=""),
             model=env.str("REPLICATE_MODEL", default=""),
+            fields=env.json("REPLICATE_FIELDS", default=""),
         ),
         "local": provider("local.LocalProvider", models_dir=env.str("LOCAL_MODELS_DIR", default="")),
         "fake": {"BACKEND": "providers.fake.FakeProvider"},

@@ -11,7 +11,7 @@ from providers.replicate import ReplicateProvider
 from providers.utils import data_uri
 
 from .test_jobs import job_of, resume
-from .test_vendors import run, try_on
+from .test_vendors import failure_of, run, try_on
 from .vendor import Answer, Call, VendorServer, try_on_request
 from .vendors import KEY, link
 from .vendors.jobs import data_uri as picture_uri
@@ -121,6 +121,14 @@ def test_operator_is_told_of_a_licence_without_commercial_use(model: str) -> Non
     assert not problem.fatal
 
 
+def test_no_model_is_assumed() -> None:
+    provider = ReplicateProvider("replicate", api_key=KEY)
+    (problem,) = provider.check()
+    assert problem.fatal
+    assert (problem.message.endswith('["model"] is empty.'), "owner/name" in problem.hint) == (True, True)
+    assert failure_of(provider).code == "provider_misconfigured"
+
+
 def test_other_models_have_no_problem() -> None:
     assert not list(ReplicateProvider("replicate", api_key=KEY, model="acme/try-on", fields=FIELDS).check())
 
@@ -134,7 +142,6 @@ def test_idm_vton_is_known() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r'"model"\] is \'\'. Give the name of a try-on model, such as "owner/name".'),
         ({"model": "try-on", "fields": FIELDS}, r'"model"\] is \'try-on\''),
         ({"model": "acme/try-on/v2", "fields": FIELDS}, r'"model"\]'),
         ({"model": "acme/..", "fields": FIELDS}, r'"model"\]'),

@@ -110,7 +110,11 @@ def _what_is_wrong(vendor: Double, server: VendorServer, trouble: Trouble, shop:
     code = trouble.expected.code
     if (answer.get("code"), response.status_code) != (code, STATUS[code]):
         yield f"{response.status_code} {answer}, not {STATUS[code]} {code}"
-    if trouble.retry_after and response.headers.get("Retry-After") != f"{trouble.retry_after:.0f}":
+    if (
+        trouble.retry_after
+        and STATUS[code] == 503
+        and response.headers.get("Retry-After") != f"{trouble.retry_after:.0f}"
+    ):
         yield f"Retry-After {response.headers.get('Retry-After')}"
     run = TryOn.objects.latest("created_at")
     if KEY in f"{response.content!r}{run.error_detail}{run.attempts}":
