@@ -10,7 +10,13 @@ from datetime import date
 from decimal import Decimal
 from typing import ClassVar, Final, Literal, final
 
-from .errors import InvalidProviderResponse, ProviderError, ProviderTimeout, UnsupportedFeature
+from .errors import (
+    InvalidProviderResponse,
+    ProviderError,
+    ProviderRejectedInput,
+    ProviderTimeout,
+    UnsupportedFeature,
+)
 
 Category = Literal["auto", "tops", "bottoms", "dresses"]
 Size = Literal["", "1k", "2k", "4k"]
@@ -159,6 +165,12 @@ class AIProvider:
     output_formats: tuple[str, ...] = ()
     """Those of a request's ``output_format`` it can make."""
 
+    photo_types: tuple[str, ...] = ("image/jpeg", "image/png", "image/webp")
+    """Content types of photos it reads. The caller converts others to JPEG, which every provider must read."""
+
+    max_photo_bytes: int = 50_000_000
+    """Bytes of one photo it takes. The caller makes larger ones smaller."""
+
     makes_video: bool = False
     """Makes a clip as well as a picture."""
 
@@ -233,6 +245,7 @@ class AIProvider:
     async def try_on(self, request: TryOnRequest, *, timeout: float) -> TryOnResult:
         """Check the request, make the picture within ``timeout`` seconds and check that there is one."""
         self.demand(request)
+        self._demand_readable(person=request.person, garment=request.garment)
         request, warnings = self._without_what_is_lacking(request)
         result = await self._within(timeout, self.generate_image(request))
         return dataclasses.replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
@@ -247,6 +260,16 @@ class AIProvider:
         if request.size and request.size not in self.sizes:
             known = f"Use one of: {', '.join(self.sizes)}." if self.sizes else "Leave size out."
             self._refuse("size", request.size, f"cannot be told this size. {known}")
+
+    def _demand_readable(self, **photos: Photo) -> None:
+        for role, photo in photos.items():
+            if photo.content_type not in self.photo_types:
+                found, takes = photo.content_type, ", ".join(self.photo_types)
+            elif len(photo.data) > self.max_photo_bytes:
+                found, takes = f"of {len(photo.data):,} bytes", f"at most {self.max_photo_bytes:,}"
+            else:
+                continue
+            raise ProviderRejectedInput(f"The {role}'s photo is {found}; {self} takes {takes}.", provider=self.alias)
 
     def _refuse(self, field: str, value: object, sentence: str) -> None:
         raise UnsupportedFeature(f"{field}={value}: {self} {sentence}", provider=self.alias)

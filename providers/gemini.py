@@ -167,7 +167,6 @@ class GeminiProvider(GoogleProvider):
 
     async def generate_image(self, request: TryOnRequest) -> TryOnResult:
         self._demand_key()
-        self.demand_small(person=request.person, garment=request.garment)
         prompt = prompt_for(request)
         if not _is_sendable(prompt):
             raise ProviderRejectedInput("The prompt has characters that cannot be sent to Gemini.")

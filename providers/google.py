@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from . import rest
-from .base import AIProvider, Photo, Problem
+from .base import AIProvider, Problem
 from .errors import (
     InvalidProviderResponse,
     ProviderError,
@@ -91,6 +91,7 @@ class _Connection:
 class GoogleProvider(AIProvider):
     """Base of the adapters: a subclass says who asks (``identity()``), asks (``call()``) and reads the answer."""
 
+    max_photo_bytes = MAX_PHOTO_BYTES
     identity_advice: ClassVar[str]
     """What to do when Google does not accept who asks."""
 
@@ -160,14 +161,6 @@ class GoogleProvider(AIProvider):
             raise ProviderMisconfigured(
                 f"{self.name} cannot be used: {one_line(error.name) or 'a package'} is missing. {INSTALL}"
             ) from error
-
-    def demand_small(self, **photos: Photo) -> None:
-        """Refuse photos that are too large to be sent inside of a request."""
-        for name, photo in photos.items():
-            if len(photo.data) > MAX_PHOTO_BYTES:
-                raise ProviderRejectedInput(
-                    f"The {name}'s photo has {len(photo.data):,} bytes; {self.name} takes {MAX_PHOTO_BYTES:,}."
-                )
 
     def explain(self, reply: Reply) -> ProviderError:
         """Our word for an answer that is not a success.

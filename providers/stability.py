@@ -18,7 +18,6 @@ from .errors import (
     InvalidProviderResponse,
     ProviderError,
     ProviderRateLimited,
-    ProviderRejectedInput,
 )
 from .rest import Reply, RestProvider
 from .utils import bad_option, check_choice, one_line, prompt_for
@@ -69,6 +68,7 @@ class StabilityProvider(RestProvider):
     default_base_url: ClassVar[str] = "https://api.stability.ai/v2beta"
     key_variable: ClassVar[str] = "STABILITY_API_KEY"
     supports_seed = True
+    max_photo_bytes = (MAX_REQUEST_BYTES - FORM_BYTES) // 2
     supports_category = True
     output_formats: tuple[str, ...] = OUTPUT_FORMATS
 
@@ -134,11 +134,6 @@ class StabilityProvider(RestProvider):
                     f"{field}: the photo has {photo.width}x{photo.height} pixels. "
                     f"Use one whose sides have {MIN_SIDE} to {MAX_SIDE}."
                 )
-        size = len(request.person.data) + len(request.garment.data)
-        if size > MAX_REQUEST_BYTES - FORM_BYTES:
-            raise ProviderRejectedInput(
-                f"The photos have {size:,} bytes together; {self.name} takes {MAX_REQUEST_BYTES - FORM_BYTES:,}."
-            )
 
     def _fields(self, request: TryOnRequest) -> dict[str, str]:
         fields = {

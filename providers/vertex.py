@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from .base import Model, Photo, Problem, TryOnRequest, TryOnResult
 from .errors import (
     ContentRefused,
-    ImageUnusable,
     InvalidProviderResponse,
     ProviderError,
     ProviderMisconfigured,
@@ -37,7 +36,6 @@ T = TypeVar("T")
 MODEL: Final = "virtual-try-on-001"
 SUCCESSOR: Final = "gemini-nano-banana-2.1"
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
-PHOTO_TYPES: Final = ("image/jpeg", "image/png")
 
 
 class VertexProvider(GoogleProvider):
@@ -51,6 +49,7 @@ class VertexProvider(GoogleProvider):
     """
 
     name: ClassVar[str] = "Vertex AI"
+    photo_types = ("image/jpeg", "image/png")
     identity_advice: ClassVar[str] = "Check the credentials, and what they may do in the project."
     supports_prompt = False
     supports_seed = True
@@ -102,12 +101,6 @@ class VertexProvider(GoogleProvider):
                     hint="Set GOOGLE_APPLICATION_CREDENTIALS to the path of a service account's JSON file.",
                     of_settings=False,
                 )
-        if self._model == MODEL:
-            yield Problem(
-                f"Google retires the model {MODEL} in January 2027.",
-                hint=f"Change to the provider gemini with the model {SUCCESSOR}, which Google says to use instead.",
-                fatal=False,
-            )
         yield from super().check()
 
     def identity(self) -> dict[str, Any]:
@@ -121,10 +114,6 @@ class VertexProvider(GoogleProvider):
     async def generate_image(self, request: TryOnRequest) -> TryOnResult:
         if not self._project:
             raise ProviderMisconfigured("Vertex AI has no project. Set GOOGLE_PROJECT_ID.")
-        self.demand_small(person=request.person, garment=request.garment)
-        for option, photo in (("user_image_url", request.person), ("catalog_image_url", request.garment)):
-            if photo.content_type not in PHOTO_TYPES:
-                raise ImageUnusable(f"{option}: this photo is {photo.content_type}. Use a JPEG or a PNG.")
         await self.import_packages()
         from google.genai import types
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import itertools
 import logging
 import random
@@ -24,7 +25,7 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
-from providers.base import AIProvider, TryOnRequest, TryOnResult
+from providers.base import AIProvider, Photo, TryOnRequest, TryOnResult
 from providers.errors import (
     InvalidProviderResponse,
     ProviderError,
@@ -35,7 +36,7 @@ from providers.errors import (
 )
 from providers.registry import ProviderRegistry
 
-from . import circuit
+from . import circuit, images
 from .conf import conf
 from .exceptions import GenerationFailed, Overloaded
 from .signals import provider_alert
@@ -328,8 +329,19 @@ class Dispatch:
         timeout = min(self._left(), conf.PROVIDERS[provider.alias].get("TIMEOUT") or self._left())
         if self.job:
             return await provider.look_up(self.job, timeout=timeout)
-        request = dataclasses.replace(self._request, note_job=self._note)
+        request = self._request
+        person, garment = await self._fit(request.person, provider), await self._fit(request.garment, provider)
+        request = dataclasses.replace(request, person=person, garment=garment, note_job=self._note)
         return await provider.try_on(request, timeout=timeout)
+
+    @staticmethod
+    async def _fit(photo: Photo, provider: AIProvider) -> Photo:
+        """The photo as this provider takes it."""
+        types, most = provider.photo_types, provider.max_photo_bytes
+        if photo.content_type in types and len(photo.data) <= most:
+            return photo
+        fitting = functools.partial(images.fit, photo, types=types, max_bytes=most)
+        return await asyncio.get_running_loop().run_in_executor(images.decoders(), fitting)
 
     async def _note(self, job: str) -> None:
         self.job = job

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -17,7 +19,7 @@ from .conf import conf
 from .exceptions import ImageTooLarge, NotAnImage, UnusableImage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 FORMATS: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 """Formats that are decoded, by Pillow's name; everything else is not an image to us."""
@@ -29,6 +31,7 @@ MAX_SIDE: Final = 4096
 
 JPEG_QUALITY: Final = 92
 THUMBNAIL_QUALITY: Final = 85
+DECODING_THREADS: Final = 2
 ORIENTATION: Final = 0x0112
 """The EXIF tag that says which way is up."""
 
@@ -66,6 +69,12 @@ QUICK_SEGMENTS: Final = frozenset(
 """What a header may hold for a file to be quick: nothing that is compressed, long, or decides what to do with it."""
 
 Segment = TypeVar("Segment")
+
+
+@functools.cache
+def decoders() -> ThreadPoolExecutor:
+    """The threads in which pixels are decoded; not more, whatever comes."""
+    return ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="tryon-decode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,25 @@ def normalise(data: bytes, *, field: str) -> Photo:
         raise UnusableImage(
             f"{field}: the image is damaged. Save it again as JPEG or PNG and retry.", field=field
         ) from error
+
+
+def fit(photo: Photo, *, types: Collection[str], max_bytes: int) -> Photo:
+    """A normalised photo as a vendor takes it: of one of ``types``, with at most ``max_bytes``.
+
+    As it is, if that fits; else as a JPEG, as many pixels of it as there is room for.
+    """
+    if photo.content_type in types and len(photo.data) <= max_bytes:
+        return photo
+    image = _to_srgb(_open(photo.data))
+    while True:
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        if out.tell() <= max_bytes or max(image.size) <= conf.MIN_IMAGE_SIDE:
+            return Photo(data=out.getvalue(), content_type="image/jpeg", width=image.width, height=image.height)
+        # Bytes go with the area; a tenth less than that, or the last step would take many.
+        scale = min(0.9, 0.95 * (max_bytes / out.tell()) ** 0.5)
+        smaller = tuple(max(1, round(side * scale)) for side in image.size)
+        image = image.resize(smaller, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
 def decode(data: bytes) -> None:

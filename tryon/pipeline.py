@@ -14,8 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
@@ -50,7 +49,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger("tryon.pipeline")
 
-DECODING_THREADS: Final = 2
 TRIES: Final = 3
 """To get an Idempotency-Key that another request takes and frees again in the meantime."""
 
@@ -397,12 +395,7 @@ async def _photo(source: str | bytes, *, field: str) -> Photo:
     if images.is_quick(data):
         return images.normalise(data, field=field)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_decoders(), partial(images.normalise, data, field=field))
-
-
-@cache
-def _decoders() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="tryon-decode")
+    return await loop.run_in_executor(images.decoders(), partial(images.normalise, data, field=field))
 
 
 async def _gather(first: Any, second: Any) -> tuple[Photo, Photo]:

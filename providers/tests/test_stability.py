@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from providers.base import Photo
 from providers.errors import ContentRefused, ImageUnusable, ProviderRejectedInput, UnsupportedFeature
-from providers.stability import FORM_BYTES, MAX_REQUEST_BYTES, MAX_SEED, NO_FITTING, StabilityProvider
+from providers.stability import MAX_REQUEST_BYTES, MAX_SEED, NO_FITTING, StabilityProvider
 
 from .test_vendors import failure_of, try_on
 from .vendor import Answer, VendorServer, photo, try_on_request
@@ -134,16 +134,16 @@ def test_photos_of_the_outermost_sizes_are_sent(stability: VendorServer) -> None
     assert len(stability.calls) == 1
 
 
-def test_photos_that_are_too_large_together_are_not_sent(stability: VendorServer) -> None:
-    most = MAX_REQUEST_BYTES - FORM_BYTES
-    failure = failure_of(make(stability), person=photo(bytes(most - 10)), garment=photo(bytes(11)))
+def test_a_photo_that_leaves_no_room_for_the_other_is_not_sent(stability: VendorServer) -> None:
+    most = StabilityProvider.max_photo_bytes
+    failure = failure_of(make(stability), garment=photo(bytes(most + 1)))
     assert type(failure) is ProviderRejectedInput
     assert not stability.calls
 
 
 def test_the_largest_request_has_no_more_bytes_than_the_vendor_takes(stability: VendorServer) -> None:
-    most = MAX_REQUEST_BYTES - FORM_BYTES
-    try_on(make(stability), person=photo(bytes(most - 10)), garment=photo(bytes(10)), prompt="\N{DRESS}" * 10_000)
+    largest = photo(bytes(StabilityProvider.max_photo_bytes))
+    try_on(make(stability), person=largest, garment=largest, prompt="\N{DRESS}" * 10_000)
     assert len(stability.calls[0].body) <= MAX_REQUEST_BYTES
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +13,15 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.cache import cache
+from PIL import Image
+from pytest_httpserver import HTTPServer
 
 from providers.catalog import provider_classes
 from providers.errors import ContentRefused, InvalidProviderResponse, ProviderTimeout
 from providers.tests.vendor import Answer, VendorServer
 from providers.tests.vendors import KEY, Double, Trouble
 from providers.tests.vendors.all import DOUBLES
+from providers.tests.vendors.vertex import Vertex
 from tryon.dispatch import LOOK_UPS, providers
 from tryon.exceptions import STATUS
 from tryon.models import CreditAccount, TryOn
@@ -159,3 +165,18 @@ def test_a_picture_that_is_none_is_not_stored(double: type[Double], use: Use, sh
     assert (response.status_code, response.json()["code"]) == (502, "provider_invalid_response")
     assert shop.balance() == 3
     assert not media.exists() or not list(media.iterdir())
+
+
+def test_a_photo_of_a_type_that_a_vendor_does_not_read_reaches_it_as_jpeg(
+    use: Use, shop: Shop, photos: HTTPServer
+) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (300, 400), "navy").save(out, "WEBP")
+    photos.expect_request("/garment.webp").respond_with_data(out.getvalue(), content_type="image/webp")
+    server = use(Vertex())
+    shop.body["catalog_image_url"] = photos.url_for("/garment.webp")
+    assert shop.post().status_code == 200
+    (instance,) = json.loads(server.calls[0].body)["instances"]
+    garment = instance["productImages"][0]["image"]
+    assert garment["mimeType"] == "image/jpeg"
+    assert base64.b64decode(garment["bytesBase64Encoded"]).startswith(b"\xff\xd8")

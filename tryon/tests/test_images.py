@@ -16,8 +16,9 @@ import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
+from providers.base import Photo
 from tryon.exceptions import ImageTooLarge, NotAnImage, TryOnError, UnusableImage
-from tryon.images import inspect, is_quick, normalise, thumbnail
+from tryon.images import ImageInfo, decode, fit, inspect, is_quick, normalise, thumbnail
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (96, 128)) -> Image.Image:
@@ -404,3 +405,32 @@ def test_a_thumbnail_is_guarded_against_bombs(tryon: Callable[..., None]) -> Non
     tryon(MAX_IMAGE_PIXELS=10_000)
     with pytest.raises(ImageTooLarge):
         thumbnail(encoded(picture()), 192)
+
+
+# Photos as a vendor takes them
+
+
+def _noise(image_format: str, width: int = 400, height: int = 600) -> Photo:
+    out = io.BytesIO()
+    Image.frombytes("RGB", (width, height), Random(7).randbytes(width * height * 3)).save(out, image_format)
+    return normalise(out.getvalue(), field="f")
+
+
+def test_a_photo_that_fits_is_not_touched() -> None:
+    photo = _noise("PNG")
+    assert fit(photo, types=["image/png"], max_bytes=len(photo.data)) is photo
+
+
+def test_a_photo_of_another_type_becomes_a_jpeg_of_the_same_size() -> None:
+    photo = _noise("WEBP")
+    fitted = fit(photo, types=["image/jpeg", "image/png"], max_bytes=10**7)
+    assert inspect(fitted.data) == ImageInfo("image/jpeg", 400, 600)
+    assert (fitted.content_type, fitted.width, fitted.height) == ("image/jpeg", 400, 600)
+
+
+@pytest.mark.parametrize("max_bytes", [200_000, 20_000])
+def test_a_photo_that_is_too_large_keeps_as_many_pixels_as_there_is_room_for(max_bytes: int) -> None:
+    fitted = fit(_noise("PNG"), types=["image/png", "image/jpeg"], max_bytes=max_bytes)
+    assert max_bytes / 4 < len(fitted.data) <= max_bytes
+    assert fitted.width / fitted.height == pytest.approx(2 / 3, rel=0.03)
+    decode(fitted.data)
