@@ -412,7 +412,7 @@ def test_a_thumbnail_is_guarded_against_bombs(tryon: Callable[..., None]) -> Non
 
 def _noise(image_format: str, width: int = 400, height: int = 600) -> Photo:
     out = io.BytesIO()
-    Image.frombytes("RGB", (width, height), Random(7).randbytes(width * height * 3)).save(out, image_format)
+    Image.frombytes("RGB", (width, height), Random(7).randbytes(width * height * 3)).save(out, image_format)  # noqa: S311
     return normalise(out.getvalue(), field="f")
 
 
