@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import uuid
 from collections.abc import Callable
@@ -11,13 +12,19 @@ from typing import TypedDict
 
 from django.conf import settings
 from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
 from django.db import close_old_connections, connections, router
 
-from .dispatch import choose_provider
+from . import circuit
+from .dispatch import aliases_in_use, choose_provider
 from .lifespan import is_draining
 from .models import TryOn
 
 logger = logging.getLogger("tryon.health")
+
+
+class NotReady(Exception):
+    """A part is not ready. The message is for whoever may see the report, and names no secret."""
 
 
 class Check(TypedDict):
@@ -40,6 +47,9 @@ def report() -> dict[str, Check]:
 def _look(name: str, check: Callable[[], str]) -> Check:
     try:
         return {"ok": True, "detail": check()}
+    except NotReady as error:
+        logger.error("The %s is not ready: %s", name, error)
+        return {"ok": False, "detail": str(error)}
     except Exception as error:
         logger.exception("The %s is not ready.", name)
         # The class says enough to whoever may not read the log; messages can hold hosts and passwords.
@@ -75,11 +85,52 @@ def _storage() -> str:
 
 
 def _provider() -> str:
-    provider = choose_provider()
-    problems = [problem.message for problem in provider.check() if problem.fatal]
-    if problems:
-        raise RuntimeError(problems[0])
-    return provider.alias
+    """Ready, if one of the providers in use could work."""
+    in_use = aliases_in_use()
+    useless = [alias for alias in in_use if not _could_work(alias)]
+    broken = f"cannot work: {', '.join(map(str, useless)) or 'none is in use'}; see the log."
+    # A run's price is that of the first, which has to be there even if another one makes the picture.
+    if len(useless) == len(in_use) or not _is_there(in_use[0]):
+        raise NotReady(broken)
+    working = ", ".join(alias for alias in in_use if alias not in useless)
+    return f"{working}; {broken}" if useless else working
+
+
+def _is_there(alias: str) -> bool:
+    try:
+        choose_provider(alias)
+    except ImproperlyConfigured:
+        return False
+    return True
+
+
+def _could_work(alias: str) -> bool:
+    try:
+        fatal = [problem.message for problem in choose_provider(alias).check() if problem.fatal]
+    except Exception:
+        logger.exception("Provider %r cannot work.", alias)
+        return False
+    for message in fatal:
+        logger.error("Provider %r cannot work: %s", alias, message)
+    return not fatal
+
+
+def _circuits() -> str:
+    """What each circuit is like, and always ready.
+
+    A vendor that is down is down for all servers: whoever took them out of rotation for that would have none left,
+    not even to say that no picture can be made.
+    """
+    try:
+        states = circuit.states(aliases_in_use())
+    except Exception:
+        logger.exception("The circuits cannot be told.")
+        return "unknown; see the log."
+    return "; ".join(f"{alias}: {_describe(state)}" for alias, state in states.items())
+
+
+def _describe(state: circuit.State) -> str:
+    return f"open for {math.ceil(state.wait)} s" if state.wait else state.name
 
 
 CHECKS: dict[str, Callable[[], str]] = {
@@ -87,4 +138,5 @@ CHECKS: dict[str, Callable[[], str]] = {
     "cache": _cache,
     "storage": _storage,
     "provider": _provider,
+    "circuits": _circuits,
 }

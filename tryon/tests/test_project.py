@@ -16,12 +16,10 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import connection
 from django.test import Client
 
 from settings.base import database
 from tryon.conf import known_settings
-from tryon.models import TryOn
 
 ROOT = Path(settings.BASE_DIR)
 
@@ -294,48 +292,3 @@ def test_the_schema_is_valid_and_names_the_route(tmp_path: Path) -> None:
 def test_service_information_and_liveness(client: Client) -> None:
     assert client.get("/").json()["service"] == "sakura-rasa-inference"
     assert client.get("/health").json() == {"status": "ok", "service": "sakura-rasa-inference"}
-
-
-@pytest.mark.django_db
-@pytest.mark.usefixtures("database")
-def test_readiness_looks_at_each_part(client: Client) -> None:
-    answer = client.get("/health/ready")
-    assert answer.status_code == 200, answer.json()
-    assert {name: check["ok"] for name, check in answer.json()["checks"].items()} == {
-        "database": True,
-        "cache": True,
-        "storage": True,
-        "provider": True,
-    }
-
-
-@pytest.mark.django_db
-@pytest.mark.usefixtures("database")
-@pytest.mark.one_database
-def test_readiness_is_503_and_tells_no_secret_when_a_part_is_down(client: Client, settings: object) -> None:
-    settings.CACHES = {  # type: ignore[attr-defined]
-        "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": "redis://user:hunter2@127.0.0.1:1",
-        }
-    }
-    answer = client.get("/health/ready")
-    assert answer.status_code == 503
-    assert answer.json()["status"] == "not ready"
-    assert answer.json()["checks"]["cache"]["ok"] is False
-    assert answer.json()["checks"]["database"]["ok"] is True
-    assert "hunter2" not in answer.content.decode()
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("database")
-def test_readiness_notices_a_database_that_was_never_migrated(client: Client) -> None:
-    with connection.schema_editor() as editor:
-        editor.alter_db_table(TryOn, "tryon_tryon", "elsewhere")
-    try:
-        answer = client.get("/health/ready")
-    finally:
-        with connection.schema_editor() as editor:
-            editor.alter_db_table(TryOn, "elsewhere", "tryon_tryon")
-    assert answer.status_code == 503
-    assert answer.json()["checks"]["database"]["ok"] is False
