@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -22,15 +24,17 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy
 
-from . import images
+from . import circuit, images
 from .conf import MAX_AMOUNT
 from .credits import LedgerCredits, get_credits
+from .dispatch import aliases_in_use
 from .exceptions import InsufficientCredits
 from .models import ApiKey, CreditAccount, CreditEntry, TryOn, UsageRecord, database
 
@@ -86,6 +90,56 @@ def when(name: str, description: Any) -> Column:
 
     column.__name__ = name
     return column
+
+
+def address(name: str) -> str:
+    """Where a file of the storage can be seen; empty if the storage does not say, which is logged."""
+    try:
+        return str(TryOn.image.field.storage.url(name))
+    except Exception:
+        logger.exception("The storage gives no address for %s.", name)
+        return ""
+
+
+def links(names: Iterable[str]) -> str:
+    """A line for each of these files of the storage, with a link where that says its address."""
+    lines = ((format_html('<a href="{}">{}</a>', url, name) if (url := address(name)) else name,) for name in names)
+    return format_html_join(mark_safe("<br>"), "{}", lines)
+
+
+def cells(number: int, attempt: dict[str, Any]) -> str:
+    """A row of the table of attempts."""
+    duration, cost = attempt.get("duration_ms"), attempt.get("cost_usd")
+    values = (
+        number,
+        attempt.get("provider", ""),
+        attempt.get("model", ""),
+        clock(attempt.get("started", "")),
+        "" if duration is None else duration,
+        breakable(attempt.get("outcome", "")),
+        pieces(attempt.get("request_id", "")),
+        "" if cost is None else cost,
+    )
+    return format_html_join("", "<td>{}</td>", ((value,) for value in values))
+
+
+def clock(moment: str) -> str:
+    """A time in ISO format, in the time zone of the page and to the second."""
+    try:
+        local = timezone.localtime(datetime.fromisoformat(moment))
+    except ValueError:
+        return moment
+    return format_html('<span class="nowrap">{}</span> {}', date_format(local, "Y-m-d"), date_format(local, "H:i:s"))
+
+
+def breakable(text: str) -> str:
+    """A code such as ``provider_unavailable``, which may take several lines."""
+    return format_html_join(mark_safe("_<wbr>"), "{}", ((word,) for word in text.split("_")))
+
+
+def pieces(text: str, length: int = 12) -> str:
+    """A text without spaces, which may take several lines."""
+    return format_html_join(mark_safe("<wbr>"), "{}", ((text[i : i + length],) for i in range(0, len(text), length)))
 
 
 CREATED = when("created_at", _("created at"))
@@ -368,13 +422,27 @@ class TryOnAdmin(CreditsAdmin):
     def get_fields(self, request: HttpRequest, obj: TryOn | None = None) -> Any:
         # Not "image": Django would ask the storage for its address, and fail with it.
         hidden = ("image", "fingerprint", "has_leftovers")
-        shown = [field.name for field in TryOn._meta.fields if field.name not in hidden]
+        instead = {"more_images": "other_pictures", "video": "clip", "attempts": "attempts_table"}
+        shown = [instead.get(field.name, field.name) for field in TryOn._meta.fields if field.name not in hidden]
         shown.insert(shown.index("credits") + 1, "ledger")
         return ["picture", *shown]
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.thumbnail_view, cacheable=True)
         return [path("<uuid:pk>/thumbnail", view, name="tryon_tryon_thumbnail"), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        # Called by the template: an action that answers without the list asks no cache.
+        return super().changelist_view(request, {"circuits": self.circuits, **(extra_context or {})})
+
+    @staticmethod
+    def circuits() -> list[tuple[str, str, int]]:
+        """Provider, state of its circuit, and seconds for which it stays open, of each provider in use.
+
+        While their cache is away circuits are as good as closed, and that is what they are called.
+        """
+        states = circuit.states(aliases_in_use())
+        return [(alias, state.name, math.ceil(state.wait)) for alias, state in states.items()]
 
     def thumbnail_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """The picture in small, for the list: the whole may be large, and its storage private."""
@@ -400,21 +468,41 @@ class TryOnAdmin(CreditsAdmin):
 
     @admin.display(description=_("error code"), ordering="error_code")
     def wrapped_error_code(self, tryon: TryOn) -> str:
-        return format_html_join(mark_safe("_<wbr>"), "{}", ((word,) for word in tryon.error_code.split("_")))
+        return breakable(tryon.error_code)
 
     @admin.display(description=_("picture"))
     def picture(self, tryon: TryOn) -> str:
         if not tryon.image:
             return self.get_empty_value_display()
-        try:
-            url = tryon.image.url
-        except Exception:
-            logger.exception("The storage gives no address for %s.", tryon.image.name)
-            return str(tryon.image.name)
+        name = str(tryon.image.name)
+        url = address(name)
+        if not url:
+            return name
         height = min(tryon.height or PICTURE_HEIGHT, PICTURE_HEIGHT)
-        return format_html(
-            '<a href="{}"><img src="{}" alt="" height="{}"><br>{}</a>', url, url, height, tryon.image.name
-        )
+        return format_html('<a href="{}"><img src="{}" alt="" height="{}"><br>{}</a>', url, url, height, name)
+
+    @admin.display(description=_("other pictures"))
+    def other_pictures(self, tryon: TryOn) -> str:
+        return links(tryon.more_images) or self.get_empty_value_display()
+
+    @admin.display(description=_("clip"))
+    def clip(self, tryon: TryOn) -> str:
+        return links([tryon.video.name] if tryon.video.name else []) or self.get_empty_value_display()
+
+    @admin.display(description=_("attempts"))
+    def attempts_table(self, tryon: TryOn) -> str:
+        """Each time that a provider was asked, or passed over. Much of it is a vendor's word."""
+        if not tryon.attempts:
+            return self.get_empty_value_display()
+        names = (
+            _("No."), _("provider"), _("model"), _("started"), _("ms"), _("outcome"), _("vendor's request id"),
+            _("US dollars"),
+        )  # fmt: skip
+        head = format_html_join("", '<th scope="col">{}</th>', ((name,) for name in names))
+        rows = ((cells(number, attempt),) for number, attempt in enumerate(tryon.attempts, 1))
+        body = format_html_join("", "<tr>{}</tr>", rows)
+        table = "<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>"
+        return format_html(table, head, body)
 
     @admin.display(description=_("ledger"))
     def ledger(self, tryon: TryOn) -> str:
