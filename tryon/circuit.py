@@ -51,7 +51,7 @@ def states(aliases: Iterable[str]) -> dict[str, State]:
     found = dict.fromkeys(keys.values(), CLOSED)
     if not conf.CIRCUIT_FAILURES:
         return found
-    opened: dict[str, float] = _asking(lambda: _cache().get_many(keys), {})
+    opened: dict[str, float] = _asking(lambda: {key: float(it) for key, it in _cache().get_many(keys).items()}, {})
     for key, until in opened.items():
         wait = until - time.time()
         # No clock of ours is wrong by more than the pause; a longer wait is one of an older setting.

@@ -12,7 +12,6 @@ from typing import TypedDict
 
 from django.conf import settings
 from django.core.cache import caches
-from django.core.exceptions import ImproperlyConfigured
 from django.db import close_old_connections, connections, router
 
 from . import circuit
@@ -85,23 +84,15 @@ def _storage() -> str:
 
 
 def _provider() -> str:
-    """Ready, if one of the providers in use could work."""
+    """Ready, if the first of the providers in use could work; which fallbacks could not is told as well."""
     in_use = aliases_in_use()
     useless = [alias for alias in in_use if not _could_work(alias)]
     broken = f"cannot work: {', '.join(map(str, useless)) or 'none is in use'}; see the log."
-    # A run's price is that of the first, which has to be there even if another one makes the picture.
-    if len(useless) == len(in_use) or not _is_there(in_use[0]):
+    # No fallback makes up for what is wrong with the first: without it there is no price, and its key is asked first.
+    if not in_use or in_use[0] in useless:
         raise NotReady(broken)
     working = ", ".join(alias for alias in in_use if alias not in useless)
     return f"{working}; {broken}" if useless else working
-
-
-def _is_there(alias: str) -> bool:
-    try:
-        choose_provider(alias)
-    except ImproperlyConfigured:
-        return False
-    return True
 
 
 def _could_work(alias: str) -> bool:

@@ -295,7 +295,7 @@ def test_the_table_follows_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("supports_prompt", "supports_seed", "supports_category", "makes_video", "keeps_jobs"):
         monkeypatch.setattr(cls, name, False)
-    assert line() == ["`fake`", "`providers.fake.FakeProvider`", "", "", "", "1", "", "", "", "", ""]
+    assert line() == ["`fake`", "`providers.fake.FakeProvider`", "", "", "", "1 to 4", "", "png", "", "", ""]
 
     for name in ("supports_prompt", "supports_seed", "supports_category", "makes_video", "keeps_jobs"):
         monkeypatch.setattr(cls, name, True)
