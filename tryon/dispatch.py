@@ -162,6 +162,8 @@ class Dispatch:
         self._is_probe = False
         """Whether this run is to find out how a half-open provider is, and does not know yet."""
         self._has_probed = False
+        self.place = ""
+        """Alias of the provider at which the run has a place; empty before ``begin()``."""
         self.job = ""
         """Id of a job at that provider which may still give a picture."""
         self.attempts: list[Attempt] = []
@@ -205,7 +207,7 @@ class Dispatch:
             if most is not None and self._load(alias) >= most:
                 self._pass_over(provider, "busy")
                 return False
-            self.provider, self._has_probed = provider, False
+            self.provider, self.place, self._has_probed = provider, alias, False
         return True
 
     def _pass_over(self, provider: AIProvider, outcome: str) -> None:

@@ -184,7 +184,7 @@ class _Run(Generic[T]):
 
     def is_at(self, alias: str) -> bool:
         """Whether the run has a place at this provider."""
-        return self._dispatch is not None and getattr(self._dispatch.provider, "alias", None) == alias
+        return self._dispatch is not None and self._dispatch.place == alias
 
     def enter(self) -> None:
         """Admit the run; or set ``answer``, where the order's key has its picture already."""
