@@ -75,6 +75,7 @@ async def execute(
     await _settling(run, _in_thread(run.enter))
     if not run.is_admitted:
         return run.answer
+    _under_way.add(run)  # its place is not another's until the next step has begun
     work = _settling(run, run.work())
     if conf.ON_DISCONNECT == "finish" and run.order.idempotency_key:
         return await _outliving(run, work)

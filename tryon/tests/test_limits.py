@@ -216,6 +216,24 @@ def test_of_many_that_come_together_a_provider_gets_as_many_as_it_has_places(
     assert TryOn.objects.count() == 2
 
 
+@pytest.mark.parametrize("outlives", [False, True])
+def test_a_run_keeps_its_place_between_entering_and_waiting(
+    shop: Shop, tryon: Callable[..., None], gate: Gate, monkeypatch: pytest.MonkeyPatch, outlives: bool
+) -> None:
+    tryon(MAX_RUNS=1, ON_DISCONNECT="finish" if outlives else "cancel")
+    loads = []
+    work = pipeline._Run.work
+
+    def look(self: Any) -> Any:
+        loads.append((len(pipeline._under_way), pipeline._load("fake")))
+        return work(self)
+
+    monkeypatch.setattr(pipeline._Run, "work", look)
+    gate.opened.set()
+    assert shop.post(headers=KEY).status_code == 200
+    assert loads == [(1, 1)]
+
+
 def test_an_answer_is_given_again_although_no_place_is_left_at_the_provider(
     shop: Shop, tryon: Callable[..., None], gate: Gate
 ) -> None:
