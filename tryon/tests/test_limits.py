@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import ThreadSensitiveContext
 from django.db import close_old_connections
 
 from providers.fake import FakeProvider
@@ -206,7 +207,7 @@ def test_of_many_that_come_together_a_provider_gets_as_many_as_it_has_places(
         return await asyncio.gather(*runs, return_exceptions=True)
 
     async def run() -> Any:
-        async with pipeline.ThreadSensitiveContext():  # a thread for each, as requests have
+        async with ThreadSensitiveContext():  # a thread for each, as requests have
             return await pipeline.execute(prepare, lambda tryon: "made")
 
     outcomes = asyncio.run(main())
