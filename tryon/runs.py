@@ -71,9 +71,14 @@ class Order:
     def fingerprint(self) -> str:
         """A hash of what is asked for, whoever asks and however often."""
         asked = [self.catalog_id, self.prompt, self.category, self.provider]
+        newer = (
+            ("seed", self.seed, None),
+            ("pictures", self.pictures, 1),
+            ("size", self.size, ""),
+            ("output_format", self.output_format, ""),
+        )
         # Only where they were asked for: the keys of older versions still fit.
-        more = {"seed": self.seed, "pictures": self.pictures, "size": self.size, "output_format": self.output_format}
-        asked += [f"{name}={value}" for name, value in more.items() if value != getattr(type(self), name, None)]
+        asked += [f"{name}={value}" for name, value, usual in newer if value != usual]
         parts = [part.encode("utf-8", "surrogatepass") for part in asked]
         photos = (self.person, self.garment)
         parts += [photo if isinstance(photo, bytes) else photo.encode("utf-8", "surrogatepass") for photo in photos]
