@@ -264,12 +264,10 @@ class Dispatch:
     async def _persist(self) -> TryOnResult:
         """Ask the provider, and again as long as that makes sense."""
         provider = self.provider
-        if self._states.get(provider.alias) == circuit.HALF_OPEN:
-            self._is_probe = await _in_thread(circuit.claim_probe, provider.alias)
-            self._has_probed = self._is_probe
-            if not self._is_probe:
-                self._pass_over(provider, "circuit_open")
-                raise ProviderUnavailable("The circuit is half-open, and another run probes.", provider=provider.alias)
+        was_half_open = self._states.get(provider.alias) == circuit.HALF_OPEN
+        if was_half_open and not await _in_thread(self._look_again, provider.alias):
+            self._pass_over(provider, "circuit_open")
+            raise ProviderUnavailable("The circuit is half-open, and another run probes.", provider=provider.alias)
         budget = budgets.setdefault(provider.alias, RetryBudget())
         budget.deposit()
         for retry in itertools.count():
@@ -281,6 +279,19 @@ class Dispatch:
                     raise
             await asyncio.sleep(pause)
         raise AssertionError("unreachable")
+
+    def _look_again(self, alias: str) -> bool:
+        """Whether a provider may be asked whose circuit was half-open as the run entered. In a thread.
+
+        Another run may have closed it since, or opened it anew.
+        """
+        is_probe = circuit.claim_probe(alias)
+        state = circuit.states([alias])[alias]
+        if is_probe and state != circuit.HALF_OPEN:
+            is_probe = False
+            circuit.give_up_probe(alias)
+        self._is_probe = self._has_probed = is_probe
+        return is_probe or state.is_closed
 
     def _pause(self, error: ProviderError, retry: int, budget: RetryBudget) -> float | None:
         """Seconds until the provider is asked once more; None if it is not."""

@@ -28,7 +28,7 @@ from tryon.signals import provider_alert
 
 from .shop import Shop, jpeg
 from .test_disconnect import hang_up
-from .test_dispatch import DOWN, PICTURE, attempts, fake_entry, openai_at, vendor
+from .test_dispatch import DOWN, PICTURE, attempts, fake_entry, openai_at, then, vendor
 from .test_limits import Gate, assert_overloaded, gate
 
 __all__ = ["gate", "vendor"]
@@ -396,6 +396,68 @@ def test_who_looks_and_fails_goes_to_the_fallback(
     assert attempts() == [("openai", "provider_unavailable"), ("backup", "succeeded")]
     assert (state(), state("backup")) == ("open", "closed")
     assert shop.ledger() == [("grant", 3), *CHARGED]
+
+
+class SlowPhoto:
+    """The photo of one request that has entered and goes on when the test says so."""
+
+    def __init__(self, shop: Shop, server: VendorServer) -> None:
+        self._shop, self._server = shop, server
+        self.entered = server.called
+        self.go_on = threading.Event()
+        server.answer = self._answer
+
+    def _answer(self, call: Any) -> Answer:
+        assert self.go_on.wait(30)
+        return Answer(body=jpeg(), headers={"content-type": "image/jpeg"})
+
+    def post(self) -> Any:
+        try:
+            return self._shop.post(self._shop.body | {"user_image_url": f"{self._server.base_url}/slow.jpg"})
+        finally:
+            close_old_connections()
+
+
+@pytest.fixture
+def slow_photo(shop: Shop, tryon: Callable[..., None], settings: Settings) -> Iterator[SlowPhoto]:
+    with VendorServer(Answer()) as server:
+        tryon(FETCH_ALLOWED_HOSTS=[*settings.TRYON["FETCH_ALLOWED_HOSTS"], f"127.0.0.1:{server.port}"])
+        photo = SlowPhoto(shop, server)
+        yield photo
+        photo.go_on.set()
+
+
+def test_who_entered_while_it_was_half_open_does_not_ask_when_it_has_opened_anew(
+    shop: Shop, circuits: VendorServer, clock: Clock, slow_photo: SlowPhoto
+) -> None:
+    half_open_it(clock)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(slow_photo.post)
+        assert slow_photo.entered.wait(30)
+        assert shop.post().status_code == 503
+        assert state() == "open"
+        slow_photo.go_on.set()
+        assert late.result().json()["code"] == "provider_unavailable"
+    assert len(circuits.calls) == 1
+    assert state() == "open"
+    assert shop.balance() == 3
+
+
+def test_who_entered_while_it_was_half_open_asks_as_all_do_when_it_has_closed(
+    shop: Shop, circuits: VendorServer, clock: Clock, slow_photo: SlowPhoto
+) -> None:
+    """So that one failure then is one failure, and opens nothing."""
+    half_open_it(clock)
+    circuits.answer = then(PICTURE, last=DOWN)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(slow_photo.post)
+        assert slow_photo.entered.wait(30)
+        assert shop.post().status_code == 200
+        slow_photo.go_on.set()
+        assert late.result().json()["code"] == "provider_unavailable"
+    assert len(circuits.calls) == 2
+    assert state() == "closed"
+    assert shop.balance() == 2
 
 
 # Looking, and not finding out
