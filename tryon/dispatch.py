@@ -217,7 +217,7 @@ class Dispatch:
     def _no_place(self) -> GenerationFailed | Overloaded:
         if any(attempt.outcome == "busy" for attempt in self.attempts):
             return Overloaded()
-        wait = min((state.wait for state in self._states.values()), default=conf.CIRCUIT_PAUSE)
+        wait = min((state.wait for state in self._states.values() if state.wait), default=conf.CIRCUIT_PAUSE)
         names = ", ".join(attempt.provider for attempt in self.attempts)
         error = ProviderUnavailable(f"The circuit is open: {names}.", provider=names, retry_after=wait)
         failure = GenerationFailed(error)

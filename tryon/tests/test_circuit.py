@@ -253,6 +253,16 @@ def test_where_all_are_open_the_first_that_may_be_asked_again_says_when(
     assert shop.ledger() == [("grant", 3)]
 
 
+def test_a_fallback_that_cannot_be_used_does_not_say_when(
+    shop: Shop, circuits: VendorServer, tryon: Callable[..., None]
+) -> None:
+    broken = {"BACKEND": "providers.fake.FakeProvider", "OPTIONS": {"no": "such option"}}
+    tryon(PROVIDERS={"openai": openai_at(circuits.base_url), "broken": broken}, FALLBACK_PROVIDERS=["broken"])
+    open_it()
+    assert_open(shop.post(), 30)
+    assert shop.ledger() == [("grant", 3)]
+
+
 def test_where_one_is_open_and_the_other_is_full_that_is_overload(
     shop: Shop, circuits: VendorServer, tryon: Callable[..., None], gate: Gate
 ) -> None:
