@@ -363,6 +363,8 @@ class Dispatch:
     async def _learn(self, error: ProviderError) -> None:
         """What a failure says about the provider, to the circuit and to the operator."""
         alias = self.provider.alias
+        if isinstance(error, UnsupportedFeature):
+            return  # the provider was not even asked
         if isinstance(error, ProviderMisconfigured):
             await _in_thread(alert, error, self.provider.model)
         if isinstance(error, ProviderUnavailable) and not isinstance(error, ProviderRateLimited):

@@ -511,6 +511,17 @@ def test_a_photo_that_cannot_be_had_keeps_nobody_from_looking(
     assert shop.ledger() == [("grant", 3), *RELEASED, *CHARGED]
 
 
+def test_what_was_never_sent_tells_nothing_about_the_vendor(shop: Shop, circuits: VendorServer, clock: Clock) -> None:
+    half_open_it(clock)
+    assert shop.post({**shop.body, "seed": 7}).json()["code"] == "unsupported_feature"
+    assert not circuits.calls
+    assert state() == "half-open"
+    assert shop.post().status_code == 503, "and the next one looks"
+    assert len(circuits.calls) == 1
+    assert state() == "open"
+    assert shop.balance() == 3
+
+
 def test_an_adapter_with_a_bug_keeps_nobody_from_looking(
     shop: Shop, circuits: VendorServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
