@@ -162,6 +162,7 @@ class Dispatch:
         self._is_probe = False
         """Whether this run is to find out how a half-open provider is, and does not know yet."""
         self._has_probed = False
+        self._is_over = False
         self.place = ""
         """Alias of the provider at which the run has a place; empty before ``begin()``."""
         self.job = ""
@@ -291,6 +292,8 @@ class Dispatch:
             is_probe = False
             circuit.give_up_probe(alias)
         self._is_probe = self._has_probed = is_probe
+        if self._is_over:  # the client went away before the cache had answered
+            self.end()
         return is_probe or state.is_closed
 
     def _pause(self, error: ProviderError, retry: int, budget: RetryBudget) -> float | None:
@@ -393,6 +396,7 @@ class Dispatch:
 
     def end(self) -> None:
         """The run is over, whatever it has learned. In a thread."""
+        self._is_over = True
         if self._is_probe:
             self._is_probe = False
             circuit.give_up_probe(self.provider.alias)

@@ -26,6 +26,7 @@ from tryon.models import TryOn
 from tryon.runs import Order
 from tryon.signals import provider_alert
 
+from .dead import order_of
 from .shop import Shop, jpeg
 from .test_disconnect import hang_up
 from .test_dispatch import DOWN, PICTURE, attempts, fake_entry, openai_at, then, vendor
@@ -484,6 +485,38 @@ def test_a_client_that_goes_away_keeps_nobody_from_looking(
     gate.opened.set()
     assert shop.post().status_code == 200
     assert state("fake") == "closed"
+    assert shop.ledger() == [("grant", 3), *RELEASED, *CHARGED]
+
+
+def test_a_client_that_goes_away_before_the_cache_has_answered_keeps_nobody_from_looking(
+    shop: Shop, circuits: VendorServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that asks the cache goes on when the request is gone."""
+    half_open_it(clock)
+    asking, gone = threading.Event(), threading.Event()
+    claim = circuit.claim_probe
+
+    def slow(alias: str) -> bool:
+        asking.set()
+        assert gone.wait(30)
+        return claim(alias)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(circuit, "claim_probe", slow)
+
+        async def main() -> None:
+            task = asyncio.create_task(pipeline.execute(lambda: order_of(shop), lambda tryon: tryon))
+            assert await asyncio.to_thread(asking.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            while pipeline.is_busy():
+                await asyncio.sleep(0.001)
+            gone.set()
+
+        asyncio.run(main())  # waits for its threads
+    circuits.answer = PICTURE
+    assert shop.post().status_code == 200
     assert shop.ledger() == [("grant", 3), *RELEASED, *CHARGED]
 
 
