@@ -14,6 +14,7 @@ FOLDER = Path(env.str("TRYON_BENCHMARK_FOLDER"))
 MEDIA_ROOT = FOLDER / "media"
 LOGGING |= {"handlers": {**HANDLERS, "file": {**HANDLERS["file"], "filename": str(FOLDER / "logs" / "inference.log")}}}
 TRYON |= {
+    "MAX_RUNS": 10_000,  # as many as wait at once
     "PROVIDERS": {"openai": TRYON["PROVIDERS"]["openai"]},
     "FETCH_ALLOWED_HOSTS": [env.str("TRYON_BENCHMARK_VENDOR")],
 }
