@@ -280,7 +280,7 @@ class AIProvider:
         warnings: list[str] = []
         if request.category != "auto" and not self.supports_category:
             changes["category"] = "auto"
-            warnings.append(f"{self} finds out by itself what kind of garment it is.")
+            warnings.append(f"{self} cannot be told what kind of garment it is; it goes by the photo.")
         if request.output_format and request.output_format not in self.output_formats:
             changes["output_format"] = ""
             warnings.append(f"{self} cannot be told to make {request.output_format}; this is what it makes.")

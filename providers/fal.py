@@ -7,6 +7,7 @@ Sources: fal.ai/docs, "Asynchronous inference" (the queue, PUT .../cancel), "Mod
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 
@@ -76,8 +77,8 @@ class FalProvider(MappedProvider):
     output_formats = KNOWN[FASHN].output_formats
     models: ClassVar[tuple[Model, ...]] = (
         *(Model(name) for name in KNOWN),
-        Model("fal-ai/fashn/tryon", successor=FASHN),
-        Model("fal-ai/kling/v1-5/kolors-virtual-try-on", successor=FASHN),
+        Model("fal-ai/fashn/tryon", date(2026, 11, 23), FASHN),  # gone on that day; since when, nobody says
+        Model("fal-ai/kling/v1-5/kolors-virtual-try-on", date(2026, 9, 15), FASHN),  # its vendor's end, not fal's
     )
     known: ClassVar[Mapping[str, FieldMap]] = KNOWN
     default_model: ClassVar[str] = FASHN

@@ -233,7 +233,7 @@ class GeminiProvider(GoogleProvider):
 
     def _parse(self, body: str) -> dict[str, Any]:
         try:
-            answer = json.loads(body)
+            answer = json.loads(body)  # unlike orjson it reads the half characters that models write at times
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):

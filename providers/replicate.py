@@ -22,7 +22,7 @@ class ReplicateProvider(MappedProvider):
     There is no default: the best known one, cuuupid/idm-vton, may not be used commercially, which a check says.
 
     A prediction that failed says why in a sentence only, which names no cause that could be relied on, not even for
-    refused content. So it counts as unavailable, and another provider is asked.
+    refused content. It ran, and may be billed, so it is not asked for again.
     """
 
     name: ClassVar[str] = "Replicate"
@@ -63,8 +63,11 @@ class ReplicateProvider(MappedProvider):
             case "succeeded":
                 output = answer.get("output")
                 return await self.result(job, output if isinstance(output, list) else [output])
-            case "failed" | "canceled" as status:
-                said = f"{self.name} made no picture ({status})."
+            case "failed":
+                said = f"{self.name} made no picture (failed)."
+                raise self.problem(InvalidProviderResponse, reply, said, job_is_over=True)
+            case "canceled":
+                said = f"{self.name} made no picture (canceled)."
                 raise self.problem(ProviderUnavailable, reply, said, job_is_over=True)
         raise self.problem(InvalidProviderResponse, reply, f"{self.name} answered without a status of the job.")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
+
+import orjson
 
 from . import http
 from .base import AIProvider, Problem, Secret, TryOnRequest, TryOnResult
@@ -26,6 +29,8 @@ from .errors import (
 )
 from .utils import PerLoop, check_key, check_seconds, check_url, decode_base64, image_type, one_line, retry_after
 
+logger = logging.getLogger("providers.rest")
+
 MAX_ANSWER_BYTES: Final = 100 * 1024 * 1024
 """Bytes of one answer, or of one picture behind a URL. What is larger is no picture of ours."""
 DOWNLOAD_TIMEOUT: Final = 60.0
@@ -36,7 +41,7 @@ SLOWEST: Final = 5
 """Times the first pause between two polls: a job that takes long is asked for less often."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """A vendor's answer, whole; ``headers`` ignore case."""
 
@@ -44,12 +49,12 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes
 
-    @property
+    @cached_property
     def content(self) -> Any:
         """The JSON of the body; None if it is none."""
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
             return None
 
 
@@ -229,6 +234,8 @@ class JobProvider(RestProvider):
 
     keeps_jobs = True
     call_timeout: ClassVar[float] = 30.0
+    patience: ClassVar[float] = 3.0
+    """Seconds that a cancelled run waits for the id of the job that it has just asked for."""
 
     def __init__(self, alias: str, *, api_key: str | Secret = "", base_url: str = "", poll_every: float = 1.0) -> None:
         super().__init__(alias, api_key=api_key, base_url=base_url)
@@ -243,10 +250,29 @@ class JobProvider(RestProvider):
         raise NotImplementedError(f"{type(self).__name__} must implement poll().")
 
     async def generate_image(self, request: TryOnRequest) -> TryOnResult:
-        job = await self.submit(request)
+        job = await self._submit(request)
         await request.note_job(job)
         result = await self.resume(job)
         return result if request.seed is None else dataclasses.replace(result, seed=request.seed)
+
+    async def _submit(self, request: TryOnRequest) -> str:
+        """Submit; a job that was begun while its run is cancelled is noted first, so that it can be cancelled, too."""
+        submission = asyncio.ensure_future(self.submit(request))
+        try:
+            return await asyncio.shield(submission)
+        except asyncio.CancelledError:
+            await asyncio.wait([submission], timeout=self.patience)
+            if submission.done() and not submission.cancelled() and not submission.exception():
+                await self._note_in_passing(request, submission.result())
+            raise
+        finally:
+            submission.cancel()
+
+    async def _note_in_passing(self, request: TryOnRequest, job: str) -> None:
+        try:
+            await request.note_job(job)
+        except Exception:  # the cancellation is what counts
+            logger.exception("Job %s of %r could not be noted.", job, self.alias)
 
     async def resume(self, job: str) -> TryOnResult:
         pause = self._poll_every

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import binascii
 import contextlib
 import math
 import operator
@@ -14,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+import pybase64
 from django.core.exceptions import ImproperlyConfigured
 
 from .base import Photo, Secret, TryOnRequest
@@ -123,15 +123,20 @@ def decode_base64(text: object) -> bytes:
         head, _, text = text.partition(",")
         if not head.endswith(";base64"):
             raise ValueError("a data URI that is not base64")
-    encoded = re.sub(r"[\r\n\t ]+", "", text) if re.search(r"[\r\n\t ]", text) else text
-    if not encoded:
+    if not text:
         raise ValueError("empty")
-    return binascii.a2b_base64(encoded.encode(), strict_mode=True)
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:
+        plain = re.sub(r"[\r\n\t ]+", "", text)
+        if plain == text or not plain:
+            raise
+        return pybase64.b64decode(plain, validate=True)
 
 
 def data_uri(photo: Photo) -> str:
     """The photo as a ``data:`` URI."""
-    return f"data:{photo.content_type};base64,{binascii.b2a_base64(photo.data, newline=False).decode()}"
+    return f"data:{photo.content_type};base64,{pybase64.b64encode_as_string(photo.data)}"
 
 
 def image_type(data: bytes) -> str:

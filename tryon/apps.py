@@ -18,6 +18,7 @@ class TryOnConfig(AppConfig):
         register(checks.check_prices, "tryon")
         register(checks.check_models, "tryon_models")
         register(checks.check_throttle, Tags.caches)
+        register(checks.check_circuits, Tags.caches)
         register(checks.check_database, Tags.database)
         receivers.connect()
         post_migrate.connect(append_only.after_migrate, sender=self, dispatch_uid="tryon.append_only.after_migrate")

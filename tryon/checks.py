@@ -18,6 +18,7 @@ W005    the pictures have no folder or no address of their own
 W006    the provider in use lacks something on this machine, such as its model files
 W007    PRICES is about a model or size that its provider does not have
 W008    a model in use will be shut down within 60 days
+W009    the cache of the circuits forgets them, or is each process's own
 I001    something to know about a provider in use, such as what its vendor does with photos
 ======  ==========================================================================================
 """
@@ -289,6 +290,21 @@ def check_throttle(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         hint = "Use Redis or Memcached, or run one process."
         return [Warning(message, hint=hint, id="tryon.W001")]
     return []
+
+
+def check_circuits(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Whether the cache of the circuits can remember them, and for all processes."""
+    backend = str(settings.CACHES.get(conf.CIRCUIT_CACHE, {}).get("BACKEND", ""))
+    kind = backend.rpartition(".")[2]
+    if kind == "DummyCache":
+        what = "remembers nothing: no circuit ever opens"
+    elif kind == "LocMemCache" and not settings.DEBUG:
+        what = "is each process's own, and so are circuits"
+    else:
+        return []
+    message = f"CACHES[{conf.CIRCUIT_CACHE!r}] is {backend}, which {what}."
+    hint = 'Name a cache that all processes share in TRYON["CIRCUIT_CACHE"], or set CIRCUIT_FAILURES to 0.'
+    return [Warning(message, hint=hint, id="tryon.W009")] if conf.CIRCUIT_FAILURES else []
 
 
 def check_database(app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:

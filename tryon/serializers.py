@@ -13,7 +13,7 @@ from .conf import conf
 from .models import TryOn
 
 CATEGORIES = ("auto", "tops", "bottoms", "dresses")
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 2
 """The largest that every provider with seeds takes."""
 
 

@@ -14,6 +14,8 @@ from datetime import UTC, date, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import orjson
+
 from ..base import AIProvider, Model, Photo, Problem, Secret, TryOnRequest, TryOnResult
 from ..errors import InvalidProviderResponse, ProviderError, ProviderMisconfigured, ProviderRejectedInput
 from ..utils import PerLoop, bad_option, check_choice, check_key, check_url, fits_a_header, one_line, prompt_for
@@ -48,8 +50,8 @@ IMAGE_FIELDS: Final = ("image[]", "image")
 READ_TIMEOUT: Final = 600.0
 """Seconds of silence. Only a net under ``try_on()``, whose timeout is the one that counts."""
 
-PACKAGES: Final = ("openai", "aiohttp", "orjson", "pybase64")
-INSTALL: Final = 'Run `pip install "openai[aiohttp]" orjson pybase64` (the extra openai).'
+PACKAGES: Final = ("openai", "aiohttp")
+INSTALL: Final = 'Run `pip install "openai[aiohttp]"` (the extra openai).'
 
 
 class OpenAIProvider(AIProvider):
@@ -164,7 +166,7 @@ class OpenAIProvider(AIProvider):
             (self._image_field, _upload("garment", request.garment)),
         ]
         response = await self._ask("/images/edits", self._fields(request, output_format), files)
-        return await self._result(response, request.pictures, output_format)
+        return await self._result(response, output_format)
 
     async def remote_models(self) -> list[Model]:
         response = await self._ask("/models")
@@ -252,14 +254,13 @@ class OpenAIProvider(AIProvider):
             fields["safety_identifier"] = request.end_user
         return fields
 
-    async def _result(self, response: httpx2.Response, wanted: int, output_format: str) -> TryOnResult:
+    async def _result(self, response: httpx2.Response, output_format: str) -> TryOnResult:
         """The pictures in a successful answer, and what they cost."""
         answer = _answer(response)
         entries = answer.get("data")
         if not (isinstance(entries, list) and entries):
             raise _invalid(response, "OpenAI answered without a picture.")
         pictures = [await self._picture(entry, response) for entry in entries]
-        made = len(pictures)
         usage = _usage(answer.get("usage"))
         if answer.get("output_format") in OUTPUT_FORMATS:
             output_format = answer["output_format"]
@@ -274,7 +275,6 @@ class OpenAIProvider(AIProvider):
             provider_id=_request_id(response),
             usage=usage,
             cost_usd=None if self._azure_api_version else cost_of(self._model, usage),  # Azure has prices of its own
-            warnings=(f"OpenAI made {made} of {wanted} pictures.",) if made < wanted else (),
         )
 
     async def _picture(self, entry: object, response: httpx2.Response) -> bytes:
@@ -284,7 +284,7 @@ class OpenAIProvider(AIProvider):
         encoded, url = (entry.get("b64_json"), entry.get("url")) if isinstance(entry, dict) else (None, None)
         try:
             if encoded or not url:
-                return _decode(encoded)
+                return rest.decode_picture(encoded, vendor=self.name)
             return await rest.fetch_picture(url, vendor=self.name, base_url=self._base_url)
         except ProviderError as error:
             error.request_id = _request_id(response)
@@ -300,8 +300,6 @@ def _import() -> None:
     """Import what the first call needs, all at once."""
     import aiohttp  # noqa: F401
     import openai
-    import orjson  # noqa: F401
-    import pybase64  # noqa: F401
 
     from . import client  # noqa: F401
 
@@ -350,8 +348,6 @@ def _request_id(response: httpx2.Response) -> str:
 
 def _answer(response: httpx2.Response) -> dict[str, Any]:
     """The JSON object of a successful answer."""
-    import orjson
-
     with contextlib.suppress(orjson.JSONDecodeError):
         answer = orjson.loads(response.content)
         return answer if isinstance(answer, dict) else {}
@@ -359,18 +355,6 @@ def _answer(response: httpx2.Response) -> dict[str, Any]:
     raise _invalid(
         response, f"OpenAI answered with {len(response.content)} bytes of {content_type} that are not JSON."
     )
-
-
-def _decode(encoded: object) -> bytes:
-    """The bytes of base64, in the fast way as OpenAI writes it, or else in every way."""
-    import pybase64
-
-    from .. import rest
-
-    with contextlib.suppress(ValueError, TypeError):
-        if encoded and isinstance(encoded, str):
-            return pybase64.b64decode(encoded, validate=True)
-    return rest.decode_picture(encoded, vendor=OpenAIProvider.name)
 
 
 def _day(value: object) -> date | None:

@@ -73,7 +73,7 @@ def create(
     timeout: float,
     verify: ssl.SSLContext,
 ) -> openai.AsyncOpenAI:
-    """A client that reads nothing from the environment. ``timeout`` is in seconds of silence."""
+    """A client that takes nothing from the environment but a proxy. ``timeout`` is in seconds of silence."""
     limits = openai.Timeout(timeout, connect=CONNECT_TIMEOUT)
     options: dict[str, Any] = {
         "api_key": api_key,

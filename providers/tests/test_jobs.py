@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from providers.base import AIProvider, TryOnResult
 from providers.errors import ProviderRejectedInput, ProviderTimeout, ProviderUnavailable
 
 from .test_vendors import TROUBLES, failure_of, run, try_on
-from .vendor import Answer, VendorServer, try_on_request
+from .vendor import Answer, Call, VendorServer, try_on_request
 from .vendors import Trouble
 from .vendors.all import DOUBLES
 from .vendors.jobs import JobDouble
@@ -152,3 +154,30 @@ def test_a_request_is_asked_for_what_the_provider_claims_to_do(double: type[JobD
             assert sent or output_format not in provider.output_formats
         for size in provider.sizes:
             assert size in str(asked(size=size))
+
+
+@each_double
+def test_a_job_that_is_begun_while_its_run_is_cancelled_is_noted(double: type[JobDouble]) -> None:
+    """So that it can be cancelled as well: the vendor does not know that we have gone."""
+    vendor = double()
+    jobs: list[str] = []
+
+    def late(call: Call) -> Answer:
+        return dataclasses.replace(vendor(call), delay=0.2 if vendor.step(call) == vendor.steps[0] else 0.0)
+
+    async def note(job: str) -> None:
+        jobs.append(job)
+
+    with VendorServer(late) as server:
+        provider = vendor.provider(server)
+
+        async def cancel() -> None:
+            task = asyncio.create_task(provider.try_on(try_on_request(note_job=note), timeout=60))
+            assert await asyncio.to_thread(server.called.wait, 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        run(provider, cancel())
+        assert jobs == [job_of(vendor.provider(server))]
+    assert [vendor.step(call) for call in server.calls].count(vendor.steps[1]) == 0

@@ -31,6 +31,12 @@ each_double = pytest.mark.parametrize("double", [pytest.param(double, id=double.
 each_step = pytest.mark.parametrize(("double", "step"), STEPS)
 
 
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is cancelled while its job is submitted waits a moment for the job's id."""
+    monkeypatch.setattr(rest.JobProvider, "patience", 0.05)
+
+
 def run(provider: AIProvider, work: Coroutine[Any, Any, T]) -> T:
     """Run ``work`` on a loop of its own and close what the provider opened there."""
 

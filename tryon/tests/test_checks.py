@@ -117,6 +117,26 @@ def test_e003_and_w001_a_cache_that_cannot_count(
     assert checks.check_throttle(None) == []
 
 
+@pytest.mark.parametrize(
+    ("backend", "debug", "expected"),
+    [
+        ("django.core.cache.backends.dummy.DummyCache", True, ["tryon.W009"]),
+        ("django.core.cache.backends.locmem.LocMemCache", True, []),
+        ("django.core.cache.backends.locmem.LocMemCache", False, ["tryon.W009"]),
+        ("django.core.cache.backends.redis.RedisCache", False, []),
+    ],
+)
+def test_w009_a_cache_that_cannot_hold_circuits_for_all_processes(
+    settings: Settings, tryon: Callable[..., None], backend: str, debug: bool, expected: list[str]
+) -> None:
+    settings.CACHES = {"circuits": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1"}}
+    settings.DEBUG = debug
+    tryon(CIRCUIT_CACHE="circuits", CIRCUIT_FAILURES=5)
+    assert ids(checks.check_circuits(None)) == expected
+    tryon(CIRCUIT_CACHE="circuits", CIRCUIT_FAILURES=0)
+    assert checks.check_circuits(None) == []
+
+
 class AsyncAuthentication:
     async def authenticate(self, request: Any) -> None:
         return None

@@ -18,6 +18,7 @@ from pytest_httpserver import HTTPServer
 
 from providers.catalog import provider_classes
 from providers.errors import ContentRefused, InvalidProviderResponse, ProviderTimeout
+from providers.rest import JobProvider
 from providers.tests.vendor import Answer, VendorServer
 from providers.tests.vendors import KEY, Double, Trouble
 from providers.tests.vendors.all import DOUBLES
@@ -144,8 +145,14 @@ def _what_is_wrong(vendor: Double, server: VendorServer, trouble: Trouble, shop:
     [pytest.param(each, step, id=f"{each.__name__}: {step}") for each in DOUBLES for step in each.steps],
 )
 def test_a_vendor_that_hangs_is_left_at_the_deadline(
-    double: type[Double], step: str, use: Use, shop: Shop, tryon: Callable[..., None]
+    double: type[Double],
+    step: str,
+    use: Use,
+    shop: Shop,
+    tryon: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(JobProvider, "patience", 0.05)
     vendor = double()
     vendor.trouble = Trouble("hang", step, Answer(end="hang"), ProviderTimeout)
     server = use(vendor)

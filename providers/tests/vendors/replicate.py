@@ -57,7 +57,7 @@ class Replicate(JobDouble):
     def own_troubles(self) -> Iterator[Trouble]:
         for error in (KEY, "NSFW content detected. Try another prompt.", None, {"a": KEY}):
             answer = self.prediction("failed", error=error)
-            yield End(f"failed: {str(error)[:4]}", "get", answer, ProviderUnavailable)
+            yield End(f"failed: {str(error)[:4]}", "get", answer, InvalidProviderResponse)
         yield End("canceled", "get", self.prediction("canceled"), ProviderUnavailable)
         yield Trouble("odd status", "get", self.prediction("exploded"), InvalidProviderResponse)
         invalid = json_answer({"title": "Input validation failed", "detail": KEY, "status": 422}, 422)
