@@ -266,8 +266,7 @@ class _Run(Generic[T]):
     async def _note_job(self, provider: AIProvider, job: str) -> None:
         assert self._tryon is not None  # noqa: S101 - the provider was asked
         self._has_job = True
-        names = {"provider": provider.alias[:50], "model": runs.storable(provider.model)[:100]}
-        if not await _in_thread(self._tryon.note_job, runs.storable(job), **names):
+        if not await _in_thread(self._tryon.note_job, runs.storable(job), **_names(provider)):
             raise DeadlineExceeded(GIVEN_UP)
 
     def leave(self, result: TryOnResult) -> T:
@@ -293,7 +292,8 @@ class _Run(Generic[T]):
         self._files = [f"{tryon.file_stem}{file.suffix}" for file in looked.files]
         try:
             self._files = runs.store(tryon, looked)
-            found = runs.describe(result, looked, self._files, latency_ms=self._latency_ms()) | self._found()
+            found = runs.describe(result, looked, self._files, latency_ms=self._latency_ms())
+            found = self._found() | found  # the model is the one that the answer names
             tryon.assign(**found)
             answer = self._present(tryon)  # before the charge: an answer that cannot be given is not paid for
             if not runs.succeed(tryon, is_wanted=lambda: self._given_up is None, **found):
@@ -364,10 +364,15 @@ class _Run(Generic[T]):
         """What the run's row is told of the providers, however it ends."""
         assert self._dispatch is not None  # noqa: S101 - the run is admitted
         attempts = runs.describe_attempts(self._dispatch.attempts)
-        return {"attempts": attempts, "provider": self._dispatch.provider.alias[:50]}
+        return {"attempts": attempts, **_names(self._dispatch.provider)}
 
     def _latency_ms(self) -> int:
         return round((time.perf_counter() - self.started) * 1000)
+
+
+def _names(provider: AIProvider) -> dict[str, str]:
+    """The fields of a run that say who was asked."""
+    return {"provider": provider.alias[:50], "model": runs.storable(provider.model)[:100]}
 
 
 def _explain(error: BaseException) -> tuple[str, str]:

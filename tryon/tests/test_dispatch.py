@@ -634,6 +634,24 @@ def test_fallbacks_are_asked_in_their_order_until_one_can(
     assert shop.ledger() == [("grant", 3), *CHARGED]
 
 
+def test_the_last_ones_error_is_told_when_all_fail(
+    shop: Shop, vendor: VendorServer, backed_up: Callable[..., None], tryon: Callable[..., None]
+) -> None:
+    tryon(RETRIES=0)
+    backed_up(a=fake_entry("provider_unavailable"), b=fake_entry("content_refused"), c=fake_entry())
+    vendor.answer = DOWN
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (422, "content_refused")
+    assert attempts() == [
+        ("openai", "provider_unavailable"),
+        ("a", "provider_unavailable"),
+        ("b", "content_refused"),
+    ]
+    run = TryOn.objects.get()
+    assert (run.status, run.error_code, run.provider, run.model) == ("failed", "content_refused", "b", "fake")
+    assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
 def test_what_the_first_cannot_do_is_refused_and_not_asked_of_another(
     shop: Shop, vendor: VendorServer, backed_up: Callable[..., None]
 ) -> None:
