@@ -159,6 +159,7 @@ class Dispatch:
         self._aliases = [alias] if alias else aliases_in_use()
         self._is_named = bool(alias)
         self._load = load
+        self._request: TryOnRequest | None = None
         self._is_probe = False
         """Whether this run is to find out how a half-open provider is, and does not know yet."""
         self._has_probed = False
@@ -177,11 +178,11 @@ class Dispatch:
         Raise ``GenerationFailed`` if the settings' provider cannot be used or all circuits are open, and
         ``Overloaded`` if all places are taken.
         """
-        priced = self._create(self._aliases[0])
+        self._priced = self._create(self._aliases[0])
         self._states = {} if self._is_named else circuit.states(self._aliases)
         while self._aliases:
             if self._take(self._aliases.pop(0)):
-                return priced
+                return self._priced
         raise self._no_place()
 
     @staticmethod
@@ -203,6 +204,8 @@ class Dispatch:
         if self._states.get(alias, circuit.CLOSED).name == "open":
             self._pass_over(provider, "circuit_open")
             return False
+        if self._request is not None and not self._can(provider, self._request):
+            return False
         most = conf.PROVIDERS[alias].get("MAX_RUNS")
         with _choosing:
             if most is not None and self._load(alias) >= most:
@@ -219,7 +222,7 @@ class Dispatch:
         if any(attempt.outcome == "busy" for attempt in self.attempts):
             return Overloaded()
         wait = min((state.wait for state in self._states.values() if state.wait), default=conf.CIRCUIT_PAUSE)
-        names = ", ".join(attempt.provider for attempt in self.attempts)
+        names = ", ".join(attempt.provider for attempt in self.attempts if attempt.outcome == "circuit_open")
         error = ProviderUnavailable(f"The circuit is open: {names}.", provider=names, retry_after=wait)
         failure = GenerationFailed(error)
         failure.__cause__ = error
@@ -235,6 +238,9 @@ class Dispatch:
         ``note_job`` is awaited with a provider and the id of its job, before the job is waited for.
         """
         self._request, self._deadline, self._note_job = request, deadline, note_job
+        stands_in = self.provider is not self._priced
+        if stands_in and not self._can(self.provider, request) and not await self._fall_back():
+            raise self._no_place()
         failure: ProviderError | None = None
         while True:
             try:
@@ -249,16 +255,16 @@ class Dispatch:
         """Go on to the next provider that may be asked for this; whether there is one."""
         while self._aliases and self._left() > SHORTEST_ATTEMPT:
             alias = self._aliases.pop(0)
-            if self._take(alias) and self._can(self._request):
+            if self._take(alias):
                 logger.warning("The picture is asked of %r instead.", alias)
                 return True
         return False
 
-    def _can(self, request: TryOnRequest) -> bool:
+    def _can(self, provider: AIProvider, request: TryOnRequest) -> bool:
         try:
-            self.provider.demand(request)
+            provider.demand(request)
         except UnsupportedFeature as error:
-            self._pass_over(self.provider, error.code)
+            self._pass_over(provider, error.code)
             return False
         return True
 
@@ -345,6 +351,7 @@ class Dispatch:
         timeout = min(self._left(), conf.PROVIDERS[provider.alias].get("TIMEOUT") or self._left())
         if self.job:
             return await provider.look_up(self.job, timeout=timeout)
+        assert self._request is not None  # noqa: S101 - of generate()
         request = self._request
         person, garment = await self._fit(request.person, provider), await self._fit(request.garment, provider)
         request = dataclasses.replace(request, person=person, garment=garment, note_job=self._note)

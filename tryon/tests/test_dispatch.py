@@ -22,7 +22,7 @@ from providers.base import TryOnResult
 from providers.errors import InvalidProviderResponse, ProviderUnavailable
 from providers.fake import FakeProvider
 from providers.tests.vendor import Answer, Call, VendorServer, json_answer, openai_answer, openai_error
-from tryon import dispatch, pipeline, recovery
+from tryon import circuit, dispatch, pipeline, recovery
 from tryon.dispatch import RetryBudget, providers
 from tryon.exceptions import GenerationFailed, ShuttingDown
 from tryon.models import TryOn
@@ -649,6 +649,61 @@ def test_the_last_ones_error_is_told_when_all_fail(
     ]
     run = TryOn.objects.get()
     assert (run.status, run.error_code, run.provider, run.model) == ("failed", "content_refused", "b", "fake")
+    assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
+@pytest.mark.parametrize("body", [{"seed": 7}, {"size": "2k"}, {"pictures": 3}], ids=["seed", "size", "pictures"])
+@pytest.mark.parametrize("is_open", [False, True], ids=["it failed", "its circuit is open"])
+def test_a_fallback_that_cannot_do_what_is_asked_is_passed_over(
+    shop: Shop,
+    vendor: VendorServer,
+    tryon: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    body: dict[str, Any],
+    is_open: bool,
+) -> None:
+    """And the next one is asked."""
+    tryon(
+        PROVIDER="a",
+        PROVIDERS={"a": fake_entry("provider_unavailable"), "openai": openai_at(vendor.base_url), "b": fake_entry()},
+        FALLBACK_PROVIDERS=["openai", "b"],
+        MAX_PICTURES=3,
+        SIZES=["2k"],
+        RETRIES=0,
+        CIRCUIT_FAILURES=1 if is_open else 0,
+    )
+    if is_open:
+        assert circuit.note_failure("a")
+    monkeypatch.setattr(FakeProvider, "sizes", ("2k",))
+    response = shop.post({**shop.body, **body})
+    assert (response.status_code, response.json().get("provider")) == (200, "b")
+    first = "circuit_open" if is_open else "provider_unavailable"
+    assert attempts() == [("a", first), ("openai", "unsupported_feature"), ("b", "succeeded")]
+    assert not vendor.calls
+    assert shop.balance() == 3 - body.get("pictures", 1)
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["it failed", "its circuit is open"])
+def test_where_no_fallback_can_do_what_is_asked_the_first_ones_trouble_is_told(
+    shop: Shop, vendor: VendorServer, tryon: Callable[..., None], is_open: bool
+) -> None:
+    """It could do it, and may again; the client is not told to ask for less."""
+    tryon(
+        PROVIDER="a",
+        PROVIDERS={"a": fake_entry("provider_unavailable"), "openai": openai_at(vendor.base_url)},
+        FALLBACK_PROVIDERS=["openai"],
+        RETRIES=0,
+        CIRCUIT_FAILURES=1,
+        CIRCUIT_PAUSE=30,
+    )
+    if is_open:
+        assert circuit.note_failure("a")
+    response = shop.post({**shop.body, "seed": 7})
+    assert (response.status_code, response.json()["code"]) == (503, "provider_unavailable")
+    assert int(response.headers["Retry-After"]) >= (29 if is_open else 1)
+    assert not vendor.calls
+    run = TryOn.objects.get()
+    assert (run.status, run.provider) == ("failed", "openai" if is_open else "a"), "who had a place for it"
     assert shop.ledger() == [("grant", 3), *RELEASED]
 
 
