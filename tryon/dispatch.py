@@ -396,9 +396,9 @@ class Dispatch:
             async with asyncio.timeout(CANCEL_TIMEOUT):
                 await self.provider.cancel(job)
         except (ProviderError, TimeoutError) as error:
-            reason = error or "no answer"
+            reason = str(error) or "no answer"
             logger.warning("Job %s of %r could not be cancelled: %s", job, self.provider.alias, reason)
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # nobody cancels us: it is the adapter's own
             logger.exception("Job %s of %r could not be cancelled.", job, self.provider.alias)
 
     def end(self) -> None:

@@ -1064,6 +1064,50 @@ def test_a_server_that_shuts_down_cancels_the_job(shop: Shop, jobs: JobVendor) -
     assert shop.ledger() == [("grant", 3), *RELEASED]
 
 
+class Oops(Exception):
+    """Of an adapter with a bug."""
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (Oops("bug"), "deadline"),
+        (Oops("bug"), "trouble"),
+        (KeyError("job"), "trouble"),
+        (TimeoutError(), "trouble"),
+        (asyncio.CancelledError(), "trouble"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_cancel_that_fails_changes_nothing(
+    shop: Shop,
+    jobs: JobVendor,
+    tryon: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    ends: str,
+) -> None:
+    tried = []
+
+    async def fail(self: JobProvider, job: str) -> None:
+        tried.append(job)
+        raise error
+
+    monkeypatch.setattr(JobProvider, "cancel", fail)
+    if ends == "deadline":
+        tryon(DEADLINE=SHORT)
+        jobs.is_quick = False
+    else:
+        jobs.polls = itertools.repeat(Answer(status=500))
+    response = shop.post()
+    code = "provider_timeout" if ends == "deadline" else "provider_unavailable"
+    assert response.json()["code"] == code
+    assert tried == ["job-1"]
+    run = TryOn.objects.get()
+    assert (run.status, run.error_code) == ("failed", code)
+    assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
 @pytest.mark.parametrize(
     "answer",
     [Answer(status=500), RESET, Answer(status=404), Answer(body=b"<html>")],
@@ -1077,6 +1121,18 @@ def test_a_vendor_that_does_not_cancel_changes_nothing(
     assert shop.post().json()["code"] == "provider_unavailable"
     assert jobs.cancelled() == ["job-1"]
     assert "Job job-1 of 'jobs' could not be cancelled" in log.text
+    assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
+def test_a_vendor_whose_cancel_hangs_holds_nobody_up_for_long(
+    shop: Shop, jobs: JobVendor, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "CANCEL_TIMEOUT", 0.1)
+    jobs.polls = itertools.repeat(Answer(status=500))
+    jobs.cancelling = HANG
+    assert shop.post().json()["code"] == "provider_unavailable"
+    assert jobs.hung_up.wait(10)
+    assert "Job job-1 of 'jobs' could not be cancelled: no answer" in log.text
     assert shop.ledger() == [("grant", 3), *RELEASED]
 
 
