@@ -261,7 +261,7 @@ class _Run(Generic[T]):
             raise GenerationFailed(error) from error
         finally:
             if dispatch.job and sys.exception() is not None:
-                await asyncio.shield(_detach(dispatch.withdraw()))
+                await asyncio.shield(_detach(dispatch.withdraw(), request_id=self.order.request_id))
 
     async def _note_job(self, provider: AIProvider, job: str) -> None:
         assert self._tryon is not None  # noqa: S101 - the provider was asked

@@ -22,7 +22,7 @@ from providers.base import TryOnResult
 from providers.errors import InvalidProviderResponse, ProviderUnavailable
 from providers.fake import FakeProvider
 from providers.tests.vendor import Answer, Call, VendorServer, json_answer, openai_answer, openai_error
-from tryon import circuit, dispatch, pipeline, recovery
+from tryon import circuit, dispatch, pipeline, recovery, request_id
 from tryon.dispatch import RetryBudget, providers
 from tryon.exceptions import GenerationFailed, ShuttingDown
 from tryon.models import TryOn
@@ -1062,6 +1062,22 @@ def test_a_server_that_shuts_down_cancels_the_job(shop: Shop, jobs: JobVendor) -
     asyncio.run(main())
     assert jobs.cancelled() == ["job-1"]
     assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
+def test_a_job_is_cancelled_under_the_id_of_its_request(
+    shop: Shop, jobs: JobVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By which the log's lines about it are found."""
+    ids = []
+
+    async def look(self: JobProvider, job: str) -> None:
+        ids.append(request_id.current.get())
+
+    monkeypatch.setattr(JobProvider, "cancel", look)
+    jobs.polls = itertools.repeat(Answer(status=500))
+    response = shop.post()
+    assert ids == [TryOn.objects.get().request_id] == [response.headers["X-Request-ID"]]
+    assert shop.balance() == 3
 
 
 class Oops(Exception):
