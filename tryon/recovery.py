@@ -143,9 +143,9 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
         close_old_connections()  # none is held while the vendor is waited for
         result = async_to_sync(_resume)(provider, tryon.provider_job)
         looked = runs.inspect(result, provider, tryon.pictures)
-    except ProviderUnavailable:
-        raise
     except (ProviderError, GenerationFailed, ImproperlyConfigured) as error:
+        if isinstance(error, ProviderUnavailable) and not error.job_is_over:
+            raise
         logger.warning("Try-on %s has no picture at its provider: %s", tryon.pk, error)
         return None
     if not tryon.stored_image():

@@ -1211,6 +1211,15 @@ def test_of_a_process_that_was_killed_the_fallback_is_asked_for_its_job(
     assert shop.ledger() == [("grant", 3), *CHARGED]
 
 
+def test_a_dead_processs_job_that_failed_by_itself_gives_the_credit_back_at_once(shop: Shop, jobs: JobVendor) -> None:
+    """There is nothing to wait for, however retryable it is."""
+    dead = dead_run(shop)
+    assert dead.note_job("job-1")
+    jobs.polls = iter([FAILED_JOB])
+    assert recover() == Recovered(released=[dead])
+    assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
 def test_a_dead_processs_job_is_asked_for_again_after_any_trouble(shop: Shop, jobs: JobVendor) -> None:
     dead = dead_run(shop)
     assert dead.note_job("job-1")
