@@ -18,11 +18,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
+from django.db import close_old_connections
 from django.utils import timezone
 
 from providers.base import AIProvider, Photo, TryOnRequest, TryOnResult
@@ -40,6 +41,9 @@ from . import circuit, images
 from .conf import conf
 from .exceptions import GenerationFailed, Overloaded
 from .signals import provider_alert
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 logger = logging.getLogger("tryon.dispatch")
 
@@ -431,5 +435,13 @@ def alert(error: ProviderError, model: str = "", *, code: str = "") -> None:
         )
 
 
-async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return await sync_to_async(function)(*args, **kwargs)
+async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``function`` in the request's thread, and give its database connection back."""
+
+    def hop() -> T:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+    return await sync_to_async(hop)()

@@ -15,10 +15,10 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
-from django.db import IntegrityError, close_old_connections
+from asgiref.sync import ThreadSensitiveContext
+from django.db import IntegrityError
 from django.utils.crypto import salted_hmac
 
 from providers.base import AIProvider, Photo, TryOnRequest, TryOnResult
@@ -28,6 +28,7 @@ from . import images, runs
 from . import request_id as request_ids
 from .conf import conf
 from .dispatch import Dispatch
+from .dispatch import _in_thread as _in_thread
 from .exceptions import (
     DeadlineExceeded,
     GenerationFailed,
@@ -44,7 +45,6 @@ from .models import TryOn, connect
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = logging.getLogger("tryon.pipeline")
@@ -415,18 +415,6 @@ async def _gather(first: Any, second: Any) -> tuple[Photo, Photo]:
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
     return person, garment
-
-
-async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call ``function`` in the request's thread, and give its database connection back."""
-
-    def hop() -> T:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            close_old_connections()
-
-    return await sync_to_async(hop)()
 
 
 _detached: set[asyncio.Task[Any]] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import socket
 import threading
 import types
@@ -14,7 +15,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from providers import openai
@@ -33,6 +36,7 @@ from tryon.signals import provider_alert
 from .dead import dead_run, later
 from .queue_provider import Queue, QueueProvider
 from .shop import Shop, jpeg, png
+from .test_asgi import Visit
 from .test_disconnect import hang_up
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
@@ -1312,6 +1316,42 @@ def test_receivers_that_fail_hurt_nobody(
         provider_alert.disconnect(fail)
     assert len(alerts) == 1
     assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
+def test_no_connection_is_held_for_a_receiver_that_has_used_the_database(
+    shop: Shop, vendor: VendorServer, backed_up: Callable[..., None], tryon: Callable[..., None], monkeypatch: Any
+) -> None:
+    """The next provider may take a minute."""
+    backed_up(backup=fake_entry())
+    tryon(CIRCUIT_FAILURES=1, RETRIES=0)
+    heard, held = [], []
+
+    def hear(**kwargs: Any) -> None:
+        heard.append(TryOn.objects.count())
+
+    generate = FakeProvider.generate_image
+
+    async def look(self: FakeProvider, request: Any) -> TryOnResult:
+        held.append(await sync_to_async(lambda: connection.connection)())
+        return await generate(self, request)
+
+    monkeypatch.setattr(FakeProvider, "generate_image", look)
+    vendor.answer = DOWN
+    provider_alert.connect(hear)
+    try:
+        assert asyncio.run(_visit(shop)) == 200
+    finally:
+        provider_alert.disconnect(hear)
+    assert (heard, held) == ([1], [None])
+    assert shop.ledger() == [("grant", 3), *CHARGED]
+
+
+async def _visit(shop: Shop) -> int:
+    """Over ASGI: Django's test client keeps the connections of its thread."""
+    visit = Visit(json.dumps(shop.body).encode())
+    await visit.send()
+    status, _ = await visit.answer()
+    return status
 
 
 def test_trouble_that_passes_alerts_nobody(shop: Shop, vendor: VendorServer, alerts: list[dict[str, Any]]) -> None:
