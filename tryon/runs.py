@@ -311,13 +311,13 @@ def describe(result: TryOnResult, looked: Looked, names: list[str], *, latency_m
 
 
 def describe_attempts(attempts: list[Attempt]) -> list[dict[str, Any]]:
-    """The attempts for the run's row."""
+    """The attempts for the run's row; whatever an adapter calls an id, it keeps no run from ending."""
     return [
         dataclasses.asdict(attempt)
         | {
-            "model": storable(attempt.model)[:100],
+            "model": storable(str(attempt.model))[:100],
             "started": attempt.started.isoformat(),
-            "request_id": storable(attempt.request_id)[:200],
+            "request_id": storable(str(attempt.request_id))[:200],
             "cost_usd": None if attempt.cost_usd is None else str(attempt.cost_usd),
         }
         for attempt in attempts

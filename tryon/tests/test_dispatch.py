@@ -270,6 +270,26 @@ def test_an_attempt_of_an_adapter_with_a_bug_is_on_the_row(shop: Shop, monkeypat
     assert shop.ledger() == [("grant", 3), *RELEASED]
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_an_adapter_that_gives_ids_of_another_type_keeps_no_credit(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Not even until recovery looks: what cannot be told of an attempt must not keep the run from ending."""
+    odd: Any = 12345
+
+    async def answer(self: FakeProvider, request: Any) -> TryOnResult:
+        if fails:
+            raise InvalidProviderResponse("Odd.", request_id=odd)
+        return TryOnResult(data=png(), content_type="image/png", model=odd, provider_id=odd)
+
+    monkeypatch.setattr(FakeProvider, "generate_image", answer)
+    assert shop.post().status_code == (502 if fails else 500)
+    [attempt] = TryOn.objects.get().attempts
+    assert attempt["request_id"] == "12345"
+    assert TryOn.objects.get().status == "failed"
+    assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
 def test_an_attempt_that_a_client_does_not_wait_for_is_on_the_row(shop: Shop, vendor: VendorServer) -> None:
     vendor.answer = HANG
     hang_up(shop, vendor.called, threading.Event())
