@@ -393,6 +393,10 @@ class Dispatch:
 
     # Leaving
 
+    def refuse(self, code: str) -> None:
+        """What the last attempt gave is no picture after all."""
+        self.attempts[-1] = dataclasses.replace(self.attempts[-1], outcome=code)
+
     async def withdraw(self) -> None:
         """Tell the vendor that nobody wants the job any more. What goes wrong with that is logged."""
         job, self.job = self.job, ""

@@ -288,7 +288,11 @@ class _Run(Generic[T]):
         tryon, dispatch = self._tryon, self._dispatch
         assert tryon is not None and dispatch is not None  # noqa: PT018, S101 - enter() succeeded
         connect()  # the picture has been paid for: it is not to fail for a connection that died in the meantime
-        looked = runs.inspect(result, dispatch.provider, tryon.pictures)
+        try:
+            looked = runs.inspect(result, dispatch.provider, tryon.pictures)
+        except GenerationFailed as error:
+            dispatch.refuse(error.code)
+            raise
         self._files = [f"{tryon.file_stem}{file.suffix}" for file in looked.files]
         try:
             self._files = runs.store(tryon, looked)

@@ -270,6 +270,14 @@ def test_an_attempt_of_an_adapter_with_a_bug_is_on_the_row(shop: Shop, monkeypat
     assert shop.ledger() == [("grant", 3), *RELEASED]
 
 
+def test_an_attempt_that_gave_no_picture_did_not_succeed_though_it_cost(shop: Shop, vendor: VendorServer) -> None:
+    vendor.answer = then(DOWN, openai_answer(b"<html>no picture</html>"))
+    assert shop.post().json()["code"] == "provider_invalid_response"
+    assert attempts() == [("openai", "provider_unavailable"), ("openai", "provider_invalid_response")]
+    assert TryOn.objects.get().attempts[-1]["cost_usd"] == "0.0685"
+    assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
 @pytest.mark.parametrize("fails", [True, False])
 def test_an_adapter_that_gives_ids_of_another_type_keeps_no_credit(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, fails: bool

@@ -192,6 +192,8 @@ def test_what_is_not_whole_is_not_paid_for(
     studio(*pictures, video=video)
     response = ask(shop, 3)
     assert (response.status_code, response.json()["code"]) == (502, "provider_invalid_response")
+    [attempt] = TryOn.objects.get().attempts
+    assert attempt["outcome"] == "provider_invalid_response"
     assert_nothing_happened(shop, media)
 
 
