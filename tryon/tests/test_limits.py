@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -194,6 +195,14 @@ def test_of_many_that_come_together_a_provider_gets_as_many_as_it_has_places(
     """Each looks at the load before the others have taken their places."""
     tryon(PROVIDER="fake", PROVIDERS={"fake": FAKE | {"MAX_RUNS": 2}})
     together = threading.Barrier(6)
+    load = pipeline._load
+
+    def look_slowly(alias: str) -> int:
+        found = load(alias)
+        time.sleep(0.01)  # long enough for the others, if they did not wait for their turn
+        return found
+
+    monkeypatch.setattr(pipeline, "_load", look_slowly)
 
     def prepare() -> Any:
         together.wait(30)
@@ -201,7 +210,9 @@ def test_of_many_that_come_together_a_provider_gets_as_many_as_it_has_places(
 
     async def main() -> list[Any]:
         runs = [asyncio.create_task(run()) for _ in range(6)]
-        while sum(task.done() for task in runs) < 4:
+        arrived = 0
+        while arrived + sum(task.done() for task in runs) < 6:
+            arrived += gate.arrived.acquire(blocking=False)
             await asyncio.sleep(0.001)
         gate.opened.set()
         return await asyncio.gather(*runs, return_exceptions=True)
