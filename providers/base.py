@@ -50,7 +50,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Photo:
-    """A normalised photo: upright, free of metadata, of a type every provider reads."""
+    """A normalised photo: upright, in sRGB, free of metadata."""
 
     data: bytes = field(repr=False)
     content_type: str
@@ -256,7 +256,8 @@ class AIProvider:
         if request.seed is not None and not self.supports_seed:
             self._refuse("seed", request.seed, "cannot repeat a picture by seed. Leave seed out.")
         if not 1 <= request.pictures <= self.max_pictures:
-            self._refuse("pictures", request.pictures, f"makes 1 to {self.max_pictures} at a time. Ask for fewer.")
+            most = f"at most {self.max_pictures}" if self.max_pictures > 1 else "one"
+            self._refuse("pictures", request.pictures, f"makes {most} at a time. Ask for 1 to {self.max_pictures}.")
         if request.size and request.size not in self.sizes:
             known = f"Use one of: {', '.join(self.sizes)}." if self.sizes else "Leave size out."
             self._refuse("size", request.size, f"cannot be told this size. {known}")

@@ -32,7 +32,7 @@ RESOLUTIONS: Final = ("1k", "2k", "4k")
 CATEGORIES: Final = {"auto": "auto", "tops": "tops", "bottoms": "bottoms", "dresses": "one-pieces"}
 
 DOLLARS_PER_CREDIT: Final = Decimal("0.075")
-"""About the list price of November 2026. Whoever has a plan pays less."""
+"""What others sell one for; FASHN's own list price could not be verified. Whoever has a plan pays less."""
 
 
 class FashnProvider(JobProvider):

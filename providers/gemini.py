@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 from .base import Model, Photo, Problem, Secret, TryOnRequest, TryOnResult
 from .errors import ContentRefused, InvalidProviderResponse, ProviderMisconfigured, ProviderRejectedInput
 from .google import GoogleProvider, NothingMade, a_code, as_dict, as_list, check_model, is_refusal
-from .utils import check_choice, check_key, decode_base64, one_line, prompt_for
+from .utils import check_choice, check_key, decode_base64, one_line, prompt_for, short
 
 BASE_URL: Final = "https://generativelanguage.googleapis.com"
 KEY_VARIABLE: Final = "GOOGLE_API_KEY"
@@ -136,6 +136,7 @@ class GeminiProvider(GoogleProvider):
         describe_with: str = "",
         base_url: str = "",
     ) -> None:
+        model, describe_with = _plain(model), _plain(describe_with)
         super().__init__(alias, model=model, base_url=base_url or BASE_URL)
         self._api_key = check_key(alias, "api_key", api_key)
         check_choice(alias, "size", size, SIZES[:1] if model in ONLY_1K else SIZES)
@@ -247,7 +248,7 @@ class GeminiProvider(GoogleProvider):
         feedback = as_dict(answer.get("promptFeedback"))
         candidate = as_dict(next(iter(as_list(answer.get("candidates"))), None))
         reason = a_code(candidate.get("finishReason"))
-        answer_id = one_line(answer.get("responseId"))
+        answer_id = short(answer.get("responseId"), self._api_key)
         if "blockReason" in feedback:
             raise _refused(feedback, a_code(feedback["blockReason"]), answer_id)
         if is_refusal(reason):
@@ -304,6 +305,11 @@ def nearest_ratio(photo: Photo) -> str:
         return abs(math.log(photo.width / photo.height) - math.log(int(width) / int(height)))
 
     return min(ASPECT_RATIOS, key=distance)
+
+
+def _plain(model: str) -> str:
+    """The model's name as we know it; the API knows it by both."""
+    return model.removeprefix("models/") if isinstance(model, str) else model
 
 
 def _is_sendable(text: str) -> bool:

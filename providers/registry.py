@@ -15,6 +15,10 @@ from .base import AIProvider
 Config = Mapping[str, Mapping[str, Any]]
 
 
+LONGEST_ALIAS = 50
+"""Characters."""
+
+
 class InvalidProviderError(ImproperlyConfigured):
     """An entry of ``TRYON["PROVIDERS"]`` cannot be used; the message names it and the fix."""
 
@@ -60,6 +64,10 @@ class ProviderRegistry:
                 f'TRYON["PROVIDERS"] has no provider {alias!r}. Add it, or choose one of: {known}.'
             ) from None
         where = f'TRYON["PROVIDERS"]["{alias}"]'
+        if len(alias) > LONGEST_ALIAS:
+            raise InvalidProviderError(
+                f"{where}: the alias has {len(alias)} characters. Use {LONGEST_ALIAS} at most: runs are found by it."
+            )
         self._check_entry(where, entry)
         cls = self._load(where, entry.get("BACKEND", ""))
         options = dict(entry.get("OPTIONS", {}))

@@ -28,6 +28,7 @@ class ReplicateProvider(MappedProvider):
     name: ClassVar[str] = "Replicate"
     default_base_url: ClassVar[str] = "https://api.replicate.com/v1"
     key_variable: ClassVar[str] = "REPLICATE_API_TOKEN"
+    supports_prompt = False  # nor anything else that its one known model is not given; others as their fields say
     models: ClassVar[tuple[Model, ...]] = (Model(IDM_VTON),)
     known: ClassVar[Mapping[str, FieldMap]] = {
         IDM_VTON: FieldMap(fields={"person": "human_img", "garment": "garm_img"}),

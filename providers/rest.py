@@ -27,7 +27,17 @@ from .errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from .utils import PerLoop, check_key, check_seconds, check_url, decode_base64, image_type, one_line, retry_after
+from .utils import (
+    PerLoop,
+    check_key,
+    check_seconds,
+    check_url,
+    decode_base64,
+    image_type,
+    one_line,
+    retry_after,
+    short,
+)
 
 logger = logging.getLogger("providers.rest")
 
@@ -210,9 +220,7 @@ class RestProvider(AIProvider):
 
     def short(self, value: object) -> str:
         """A vendor's code on one line; nothing at all if it repeats the key."""
-        text = one_line(value)
-        key = self._api_key.reveal().lower()
-        return "" if key and key in text.lower() else text
+        return short(value, self._api_key)
 
     def is_own(self, url: str) -> bool:
         """Whether ``url`` is on the server that the operator chose, so that the key may go there."""
@@ -299,7 +307,7 @@ class JobProvider(RestProvider):
         try:
             if not (isinstance(links, list) and links):
                 raise InvalidProviderResponse(f"{self.name} answered without a picture.", status=200)
-            pictures = [await self.fetch(link) for link in links]
+            pictures = [await self.fetch(link) for link in links[: self.max_pictures]]  # whatever it says it made
             if not all(image_type(picture) for picture in pictures):
                 raise InvalidProviderResponse(f"{self.name} answered with bytes that are no picture.", status=200)
         except InvalidProviderResponse as error:
@@ -309,7 +317,8 @@ class JobProvider(RestProvider):
 
     def job_id(self, reply: Reply, job: object) -> str:
         """``job`` as it was found in the reply to a submission, if it is an id that can be kept."""
-        if not isinstance(job, str) or not re.fullmatch(r"[\x21-\x7e]{1,200}", job):
+        # One that repeats the key would stand in the database.
+        if not isinstance(job, str) or not re.fullmatch(r"[\x21-\x7e]{1,200}", job) or not self.short(job):
             raise self.problem(InvalidProviderResponse, reply, f"{self.name} took the job without giving it an id.")
         return job
 

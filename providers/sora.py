@@ -30,7 +30,7 @@ from .errors import (
 )
 from .openai.failures import QUOTA_CODES
 from .rest import JobProvider, Reply
-from .utils import bad_option, prompt_for
+from .utils import bad_option, image_type, prompt_for
 
 SHUTDOWN: Final = date(2026, 9, 24)
 SUCCESSOR: Final = "a model of the server at base_url"
@@ -161,12 +161,7 @@ class SoraProvider(JobProvider):
         return self.job_id(reply, self.read(reply).get("id"))
 
     async def poll(self, job: str) -> TryOnResult | None:
-        try:
-            reply = await self.ask("GET", _path(job))
-        except ProviderError as error:
-            if error.status == 404:  # the address is right: it took the job
-                raise ProviderRejectedInput(f"{self.name} does not know the job.", status=404) from None
-            raise
+        reply = await self.ask_about(_path(job))
         answer = self.read(reply)
         match answer.get("status"):
             case "queued" | "in_progress":
@@ -200,7 +195,7 @@ class SoraProvider(JobProvider):
                 f"{self.name} answered with {len(video)} bytes that are no MP4.", status=200, request_id=job
             )
         still = await self._content(job, "thumbnail")
-        content_type = _image_type(still)
+        content_type = image_type(still)  # both are delivered as bytes of any kind
         if not content_type:
             raise InvalidProviderResponse(
                 f"{self.name} made a video, but its still of {len(still)} bytes is no picture.",
@@ -279,15 +274,6 @@ def _dimensions(alias: str, size: str) -> tuple[int, int]:
         advice = f'Use WIDTHxHEIGHT in pixels, for instance "720x1280", each of 10 to {MAX_SIDE}.'
         raise bad_option(alias, "size", size, advice)
     return int(match[1]), int(match[2])
-
-
-def _image_type(data: bytes) -> str:
-    """Told by the first bytes, since servers deliver the video and its still alike as bytes of any kind."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    return "image/webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ""
 
 
 def _is_stacked(width: int, height: int) -> bool:

@@ -168,6 +168,12 @@ def one_line(value: object, limit: int = 100) -> str:
     return re.sub(r"[^\x21-\x7e]+", " ", value).strip()[:limit]
 
 
+def short(value: object, key: Secret) -> str:
+    """A vendor's code or id on one line; nothing at all if it repeats the key, in whatever case."""
+    text = one_line(value)
+    return "" if key and key.reveal().lower() in text.lower() else text
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds a vendor asks us to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date.
 

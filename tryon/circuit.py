@@ -1,8 +1,8 @@
 """A circuit for each provider, shared by all processes through the cache: what is broken is left alone for a while.
 
-Closed, until ``CIRCUIT_FAILURES`` attempts failed within ``CIRCUIT_WINDOW`` seconds; then open for ``CIRCUIT_PAUSE``
-seconds, in which nobody asks the provider; then half-open: one run, of whichever process, is the probe. Its success
-closes the circuit, its failure opens it anew.
+Closed, until the provider failed ``CIRCUIT_FAILURES`` runs within ``CIRCUIT_WINDOW`` seconds; then open for
+``CIRCUIT_PAUSE`` seconds, in which no new run asks it; then half-open: one run, of whichever process, is the probe.
+Its success closes the circuit, its failure opens it anew.
 
 All functions ask the cache and belong in a thread. A cache that is away opens nothing: the provider may be well.
 """
@@ -73,6 +73,8 @@ def note_failure(alias: str, *, was_probe: bool = False) -> bool:
 
 
 def _note_failure(alias: str, *, was_probe: bool) -> bool:
+    if not was_probe and _cache().get(_key(alias, "open")) is not None:
+        return False  # of a run that began before; it is for the probe to tell
     failures = _key(alias, "failures")
     _cache().add(failures, 0, conf.CIRCUIT_WINDOW)
     try:
@@ -81,13 +83,11 @@ def _note_failure(alias: str, *, was_probe: bool) -> bool:
         count = 1
     if not was_probe and count < conf.CIRCUIT_FAILURES:
         return False
-    is_new = was_probe or not _cache().get(_key(alias, "open"))
     until = time.time() + conf.CIRCUIT_PAUSE
     _cache().set(_key(alias, "open"), until, conf.CIRCUIT_PAUSE + REMEMBERED)
     _cache().delete_many([failures, _key(alias, "probe")])
-    if is_new:
-        logger.error("The circuit of provider %r is open for %g s.", alias, conf.CIRCUIT_PAUSE)
-    return is_new
+    logger.error("The circuit of provider %r is open for %g s.", alias, conf.CIRCUIT_PAUSE)
+    return True
 
 
 def note_success(alias: str) -> None:

@@ -72,7 +72,8 @@ class Conf:
     )
     """``{alias: {"BACKEND": dotted path, "OPTIONS": {...}, "TIMEOUT": seconds, "MAX_RUNS": runs}}``, as in STORAGES.
 
-    ``TIMEOUT`` is for one attempt, by default all the time that the run has left; ``MAX_RUNS`` for one process.
+    ``TIMEOUT`` is for one attempt, by default the time that the run has left, or two thirds of it where there is a
+    fallback; ``MAX_RUNS`` for one process.
     """
 
     FALLBACK_PROVIDERS = Setting[Sequence[str]]((), (list, tuple))
@@ -85,7 +86,7 @@ class Conf:
     """Seconds before the first retry, at most; the pause doubles, and a random part of it is waited."""
 
     CIRCUIT_FAILURES = Setting[int](5, int, least=0)
-    """Failed attempts within CIRCUIT_WINDOW that open a provider's circuit; 0 leaves all of them closed."""
+    """Runs that a provider failed within CIRCUIT_WINDOW and that open its circuit; 0 leaves all of them closed."""
 
     CIRCUIT_WINDOW = Setting[float](60.0, (int, float), least=1, most=DAY)
     """Seconds in which failures are counted together."""

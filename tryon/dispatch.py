@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import itertools
 import logging
 import random
 import threading
@@ -18,12 +17,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
-from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
-from django.db import close_old_connections
 from django.utils import timezone
 
 from providers.base import AIProvider, Photo, TryOnRequest, TryOnResult
@@ -32,6 +29,7 @@ from providers.errors import (
     ProviderError,
     ProviderMisconfigured,
     ProviderRateLimited,
+    ProviderTimeout,
     ProviderUnavailable,
     UnsupportedFeature,
 )
@@ -41,9 +39,7 @@ from . import circuit, images
 from .conf import conf
 from .exceptions import GenerationFailed, Overloaded
 from .signals import provider_alert
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from .threads import in_thread
 
 logger = logging.getLogger("tryon.dispatch")
 
@@ -55,6 +51,10 @@ PATIENCE: Final = 10.0
 """Seconds; a provider that asks for a longer pause is left for the next one, where there is one."""
 SHORTEST_ATTEMPT: Final = 0.05
 """Seconds; with less than that left nobody is asked."""
+SHARE: Final = 2 / 3
+"""Of the time that is left, for a provider that has a fallback and no TIMEOUT of its own."""
+FAIR_CHANCE: Final = 10.0
+"""Seconds, or half the DEADLINE: a provider that had less than that is not blamed for a timeout."""
 CANCEL_TIMEOUT: Final = 5.0
 """Seconds a vendor gets to hear that nobody wants its job any more."""
 ALERT_EVERY: Final = 300
@@ -101,21 +101,24 @@ class Attempt:
     started: datetime
     duration_ms: int = 0
     outcome: str
-    """``succeeded``, ``cancelled``, the error's code, or why it was not asked: ``circuit_open``, ``busy``."""
+    """``succeeded``, ``cancelled``, the error's code, or why it was not asked: ``circuit_open``, ``busy``.
+
+    ``asked`` is that of a job whose process died while it waited.
+    """
     request_id: str = ""
     """The vendor's own id of the call, or of the job."""
     cost_usd: Decimal | None = None
 
 
 class RetryBudget:
-    """How many retries a provider may get, so that a broken one is not hammered: a tenth of its runs, and a few more.
+    """How many retries a provider may get, so that a broken one is not hammered: a tenth of its runs, one a minute.
 
-    After Finagle's RetryBudget: a bucket of tokens, of which a retry takes one, and a run brings a part.
+    After Finagle's RetryBudget: a bucket of tokens, full at first. A retry takes one; a run, and time, bring a part.
     """
 
     MOST: Final = 10.0
     PER_RUN: Final = 0.1
-    PER_SECOND: Final = 0.5
+    PER_SECOND: Final = 1 / 60
 
     def __init__(self) -> None:
         self._tokens = self.MOST
@@ -168,11 +171,18 @@ class Dispatch:
         """Whether this run is to find out how a half-open provider is, and does not know yet."""
         self._has_probed = False
         self._is_over = False
+        self._priced: AIProvider | None = None
         self.place = ""
         """Alias of the provider at which the run has a place; empty before ``begin()``."""
         self.job = ""
         """Id of a job at that provider which may still give a picture."""
         self.attempts: list[Attempt] = []
+        self._states: dict[str, circuit.State] = {}
+        self._deadline = 0.0
+        self._started = timezone.now()
+        """Of the latest attempt."""
+        self._had_a_chance = True
+        """Whether that had the time that it takes."""
 
     # Entering, in a thread
 
@@ -182,11 +192,12 @@ class Dispatch:
         Raise ``GenerationFailed`` if the settings' provider cannot be used or all circuits are open, and
         ``Overloaded`` if all places are taken.
         """
-        self._priced = self._create(self._aliases[0])
-        self._states = {} if self._is_named else circuit.states(self._aliases)
+        priced = self._priced = self._create(self._aliases[0])
+        if not self._is_named:
+            self._states = circuit.states(self._aliases)
         while self._aliases:
             if self._take(self._aliases.pop(0)):
-                return self._priced
+                return priced
         raise self._no_place()
 
     @staticmethod
@@ -276,20 +287,22 @@ class Dispatch:
         """Ask the provider, and again as long as that makes sense."""
         provider = self.provider
         was_half_open = self._states.get(provider.alias) == circuit.HALF_OPEN
-        if was_half_open and not await _in_thread(self._look_again, provider.alias):
+        if was_half_open and not await in_thread(self._look_again, provider.alias):
             self._pass_over(provider, "circuit_open")
             raise ProviderUnavailable("The circuit is half-open, and another run probes.", provider=provider.alias)
         budget = budgets.setdefault(provider.alias, RetryBudget())
         budget.deposit()
-        for retry in itertools.count():
+        retry = 0
+        while True:
             try:
                 return await self._ask(provider)
             except ProviderError as error:
                 pause = self._pause(error, retry, budget)
                 if pause is None:
+                    await self._learn(error)
                     raise
+            retry += 1
             await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
 
     def _look_again(self, alias: str) -> bool:
         """Whether a provider may be asked whose circuit was half-open as the run entered. In a thread.
@@ -319,7 +332,7 @@ class Dispatch:
 
     async def _ask(self, provider: AIProvider) -> TryOnResult:
         """One attempt, written down."""
-        started, clock = timezone.now(), time.perf_counter()
+        self._started, clock = timezone.now(), time.perf_counter()
         outcome, result, request_id = "error", None, self.job
         try:
             result = await self._call(provider)
@@ -329,7 +342,6 @@ class Dispatch:
             outcome, request_id = error.code, error.request_id or self.job
             if error.job_is_over or not (error.retryable or isinstance(error, InvalidProviderResponse)):
                 self.job = ""
-            await self._learn(error)
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
@@ -339,7 +351,7 @@ class Dispatch:
                 Attempt(
                     provider=provider.alias,
                     model=result.model if result else provider.model,
-                    started=started,
+                    started=self._started,
                     duration_ms=round((time.perf_counter() - clock) * 1000),
                     outcome=outcome,
                     request_id=request_id,
@@ -347,12 +359,13 @@ class Dispatch:
                 )
             )
         if self._is_probe:
-            await _in_thread(circuit.note_success, provider.alias)
+            await in_thread(circuit.note_success, provider.alias)
             self._is_probe = False
         return result
 
     async def _call(self, provider: AIProvider) -> TryOnResult:
-        timeout = min(self._left(), conf.PROVIDERS[provider.alias].get("TIMEOUT") or self._left())
+        timeout = self._timeout(provider)
+        self._had_a_chance = timeout >= min(FAIR_CHANCE, conf.DEADLINE / 2)
         if self.job:
             return await provider.look_up(self.job, timeout=timeout)
         assert self._request is not None  # noqa: S101 - of generate()
@@ -360,6 +373,15 @@ class Dispatch:
         person, garment = await self._fit(request.person, provider), await self._fit(request.garment, provider)
         request = dataclasses.replace(request, person=person, garment=garment, note_job=self._note)
         return await provider.try_on(request, timeout=timeout)
+
+    def _timeout(self, provider: AIProvider) -> float:
+        """Seconds for one attempt."""
+        left = self._left()
+        own: float | None = conf.PROVIDERS[provider.alias].get("TIMEOUT")
+        if own is not None:
+            return min(left, own)
+        # One that hangs leaves time for the next. A job is waited for: nobody else is asked for it.
+        return left * SHARE if self._aliases and not provider.keeps_jobs else left
 
     @staticmethod
     async def _fit(photo: Photo, provider: AIProvider) -> Photo:
@@ -375,21 +397,35 @@ class Dispatch:
         await self._note_job(self.provider, job)
 
     async def _learn(self, error: ProviderError) -> None:
-        """What a failure says about the provider, to the circuit and to the operator."""
+        """What it says about the provider that it has failed a run, to the circuit and to the operator.
+
+        Once a run, after its retries: one shopper's trouble is not to keep the provider from all others. A job that
+        the vendor took and could not do is about the photos as likely as about the vendor.
+        """
         alias = self.provider.alias
-        if isinstance(error, UnsupportedFeature):
-            return  # the provider was not even asked
+        in_passing = isinstance(error, ProviderTimeout) and not self._had_a_chance
+        if isinstance(error, UnsupportedFeature) or in_passing:
+            return  # it was not asked, or not properly
         if isinstance(error, ProviderMisconfigured):
-            await _in_thread(alert, error, self.provider.model)
-        if isinstance(error, ProviderUnavailable) and not isinstance(error, ProviderRateLimited):
-            if await _in_thread(circuit.note_failure, alias, was_probe=self._is_probe):
-                await _in_thread(alert, error, self.provider.model, code="circuit_open")
+            await in_thread(alert, error, self.provider.model)
+        is_away = isinstance(error, ProviderUnavailable) and not isinstance(error, ProviderRateLimited)
+        if is_away and not error.job_is_over:
+            if await in_thread(circuit.note_failure, alias, was_probe=self._is_probe):
+                await in_thread(alert, error, self.provider.model, code="circuit_open")
         elif self._is_probe:  # it answers, which is what was asked
-            await _in_thread(circuit.note_success, alias)
+            await in_thread(circuit.note_success, alias)
         self._is_probe = False
 
     def _left(self) -> float:
         return self._deadline - asyncio.get_running_loop().time()
+
+    def asked(self) -> list[Attempt]:
+        """The attempts so far, and the one that waits for its job."""
+        provider, job = self.provider, self.job
+        asked = Attempt(
+            provider=provider.alias, model=provider.model, started=self._started, outcome="asked", request_id=job
+        )
+        return [*self.attempts, asked]
 
     # Leaving
 
@@ -437,15 +473,3 @@ def alert(error: ProviderError, model: str = "", *, code: str = "") -> None:
             status=error.status,
             request_id=error.request_id,
         )
-
-
-async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call ``function`` in the request's thread, and give its database connection back."""
-
-    def hop() -> T:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            close_old_connections()
-
-    return await sync_to_async(hop)()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from providers.errors import ContentRefused, ImageUnusable, ProviderError, UnsupportedFeature
+from providers.utils import one_line
 
 STATUS: dict[str, int] = {
     "invalid": 400,
@@ -184,7 +185,8 @@ def _public_sentence(error: ProviderError) -> str:
     if isinstance(error, ImageUnusable | UnsupportedFeature):
         return str(error)
     if isinstance(error, ContentRefused):
-        category = f" ({error.category})" if error.category else ""
+        named = one_line(error.category)  # a vendor's own words
+        category = f" ({named})" if named else ""
         return f"The content policy does not allow this picture{category}. Nothing was charged."
     return PUBLIC_SENTENCE.get(error.code, "")
 

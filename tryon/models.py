@@ -318,6 +318,7 @@ class TryOn(models.Model):
     content_type = models.CharField(_("content type"), max_length=50, blank=True)
     width = models.PositiveIntegerField(_("width"), null=True, blank=True, help_text=_("Pixels."))
     height = models.PositiveIntegerField(_("height"), null=True, blank=True, help_text=_("Pixels."))
+    seed = models.BigIntegerField(_("seed"), null=True, blank=True, help_text=_("By which it can be made again."))
     warnings = models.JSONField(_("warnings"), default=list, blank=True)
     usage = models.JSONField(_("usage"), default=dict, blank=True, help_text=_("The provider's own counters."))
     cost_usd = models.DecimalField(
@@ -423,10 +424,10 @@ class TryOn(models.Model):
         unchanged = type(self).objects.filter(pk=self.pk, lease_until=self.lease_until, announced_at=None)
         return unchanged.update(lease_until=until) == 1
 
-    def note_job(self, job: str, **whose: str) -> bool:
-        """Write down the vendor's job id, and ``whose`` it is, if the run has not ended; whether it had not."""
+    def note_job(self, job: str, **found: Any) -> bool:
+        """Write down the vendor's job id, and what was ``found``, if the run has not ended; whether it had not."""
         running = type(self).objects.filter(pk=self.pk, status=self.Status.RUNNING)
-        return running.update(provider_job=job, **whose) == 1
+        return running.update(provider_job=job, **found) == 1
 
     def assign(self, **fields: Any) -> None:
         """Set fields of this instance, and nothing in the database."""

@@ -28,7 +28,6 @@ from . import images, runs
 from . import request_id as request_ids
 from .conf import conf
 from .dispatch import Dispatch
-from .dispatch import _in_thread as _in_thread
 from .exceptions import (
     DeadlineExceeded,
     GenerationFailed,
@@ -41,6 +40,7 @@ from .exceptions import (
 from .fetching import fetch
 from .heartbeat import heartbeat
 from .models import TryOn, connect
+from .threads import in_thread
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -72,7 +72,7 @@ async def execute(
     if len(_under_way) >= conf.MAX_RUNS:
         raise Overloaded
     run = _Run(prepare, present, replay or present)
-    await _settling(run, _in_thread(run.enter))
+    await _settling(run, in_thread(run.enter))
     if not run.is_admitted:
         return run.answer
     _under_way.add(run)  # its place is not another's until the next step has begun
@@ -90,11 +90,11 @@ async def _settling(run: _Run[Any], step: Coroutine[Any, Any, T]) -> T:
             return await step
         except Exception as error:
             if run.is_admitted:
-                await _in_thread(run.give_up, TryOn.Status.FAILED, *_explain(error))
+                await in_thread(run.give_up, TryOn.Status.FAILED, *_explain(error))
             raise
     except asyncio.CancelledError:  # at any moment, while a failure is settled as well
         await asyncio.shield(
-            _detach(_in_thread(run.give_up, TryOn.Status.CANCELLED, "cancelled", "The client went away."))
+            _detach(in_thread(run.give_up, TryOn.Status.CANCELLED, "cancelled", "The client went away."))
         )
         raise
     finally:
@@ -223,7 +223,7 @@ class _Run(Generic[T]):
             raise ShuttingDown from None
         finally:
             self._waiting = None
-        return await _in_thread(self.leave, result)
+        return await in_thread(self.leave, result)
 
     def stop(self) -> None:
         """Wait no longer for the picture. One that is there already takes moments to be stored, and gets them."""
@@ -264,9 +264,10 @@ class _Run(Generic[T]):
                 await asyncio.shield(_detach(dispatch.withdraw(), request_id=self.order.request_id))
 
     async def _note_job(self, provider: AIProvider, job: str) -> None:
-        assert self._tryon is not None  # noqa: S101 - the provider was asked
+        assert self._tryon is not None and self._dispatch is not None  # noqa: PT018, S101 - the provider was asked
         self._has_job = True
-        if not await _in_thread(self._tryon.note_job, runs.storable(job), **_names(provider)):
+        found = {"attempts": runs.describe_attempts(self._dispatch.asked()), **_names(provider)}
+        if not await in_thread(self._tryon.note_job, runs.storable(job), **found):
             raise DeadlineExceeded(GIVEN_UP)
 
     def leave(self, result: TryOnResult) -> T:
@@ -297,7 +298,7 @@ class _Run(Generic[T]):
         try:
             self._files = runs.store(tryon, looked)
             found = runs.describe(result, looked, self._files, latency_ms=self._latency_ms())
-            found = self._found() | found  # the model is the one that the answer names
+            found = found | self._found() | {"model": found["model"]}  # the one that the answer names
             tryon.assign(**found)
             answer = self._present(tryon)  # before the charge: an answer that cannot be given is not paid for
             if not runs.succeed(tryon, is_wanted=lambda: self._given_up is None, **found):
@@ -367,8 +368,12 @@ class _Run(Generic[T]):
     def _found(self) -> dict[str, Any]:
         """What the run's row is told of the providers, however it ends."""
         assert self._dispatch is not None  # noqa: S101 - the run is admitted
-        attempts = runs.describe_attempts(self._dispatch.attempts)
-        return {"attempts": attempts, **_names(self._dispatch.provider)}
+        attempts = self._dispatch.attempts
+        return {
+            "attempts": runs.describe_attempts(attempts),
+            "cost_usd": runs.spent(attempts),
+            **_names(self._dispatch.provider),
+        }
 
     def _latency_ms(self) -> int:
         return round((time.perf_counter() - self.started) * 1000)

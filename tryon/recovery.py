@@ -68,7 +68,8 @@ def recover(now: datetime | None = None) -> Recovered:
             signal = try_on_succeeded if tryon.status == TryOn.Status.SUCCEEDED else try_on_failed
             runs.announce(signal, tryon, repeated=True)
             recovered.announced.append(tryon)
-    for tryon in _each(TryOn.objects.dead(now)):
+    # Those whose vendor has to be asked last: nobody's credit waits for a vendor that does not answer.
+    for tryon in sorted(_each(TryOn.objects.dead(now)), key=lambda tryon: bool(tryon.provider_job)):
         with _going_on(tryon):
             _end(tryon, now, recovered)
     for tryon in _each(TryOn.objects.with_leftovers()):

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.files.base import ContentFile
@@ -295,7 +296,6 @@ def delete(*names: str) -> bool:
 
 def describe(result: TryOnResult, looked: Looked, names: list[str], *, latency_ms: int) -> dict[str, Any]:
     """The fields of a run that its picture fills; of what a provider says, only what any database takes."""
-    cost = result.cost_usd
     return {
         **describe_files(names),
         "content_type": looked.info.content_type,
@@ -304,10 +304,25 @@ def describe(result: TryOnResult, looked: Looked, names: list[str], *, latency_m
         "model": storable(result.model)[:100],
         "provider_request_id": storable(result.provider_id)[:200],
         "warnings": [storable(warning) for warning in result.warnings],
-        "usage": {storable(name): count for name, count in result.usage.items() if 0 <= count <= MOST_COUNTED},
-        "cost_usd": cost if cost is not None and 0 <= cost < MOST_DOLLARS else None,
+        "usage": {storable(name): count for name, count in result.usage.items() if _is_count(count)},
+        "cost_usd": _dollars(result.cost_usd),
+        "seed": result.seed if _is_count(result.seed) else None,
         "latency_ms": latency_ms,
     }
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST_COUNTED
+
+
+def _dollars(cost: Decimal | None) -> Decimal | None:
+    return cost if cost is not None and cost.is_finite() and 0 <= cost < MOST_DOLLARS else None
+
+
+def spent(attempts: list[Attempt]) -> Decimal | None:
+    """US dollars that all attempts cost, as far as they told; what was thrown away was paid for as well."""
+    costs = [cost for attempt in attempts if (cost := _dollars(attempt.cost_usd)) is not None]
+    return _dollars(sum(costs, Decimal(0))) if costs else None
 
 
 def describe_attempts(attempts: list[Attempt]) -> list[dict[str, Any]]:

@@ -109,6 +109,7 @@ class ResultSerializer(serializers.Serializer[TryOn]):
     credits = serializers.IntegerField(help_text="Credits that were charged.")
     width = serializers.IntegerField(help_text="Pixels.")
     height = serializers.IntegerField(help_text="Pixels.")
+    seed = serializers.IntegerField(allow_null=True, help_text="By which it can be made again, if at all.")
     warnings = serializers.ListField(child=serializers.CharField(), help_text="What to know about this picture.")
 
     def get_status(self, tryon: TryOn) -> str:

@@ -18,7 +18,7 @@ import orjson
 
 from ..base import AIProvider, Model, Photo, Problem, Secret, TryOnRequest, TryOnResult
 from ..errors import InvalidProviderResponse, ProviderError, ProviderMisconfigured, ProviderRejectedInput
-from ..utils import PerLoop, bad_option, check_choice, check_key, check_url, fits_a_header, one_line, prompt_for
+from ..utils import PerLoop, bad_option, check_choice, check_key, check_url, fits_a_header, one_line, prompt_for, short
 from . import failures
 from .models import (
     MODELS,
@@ -166,13 +166,13 @@ class OpenAIProvider(AIProvider):
             (self._image_field, _upload("garment", request.garment)),
         ]
         response = await self._ask("/images/edits", self._fields(request, output_format), files)
-        return await self._result(response, output_format)
+        return await self._result(response, request.pictures, output_format)
 
     async def remote_models(self) -> list[Model]:
         response = await self._ask("/models")
-        entries = _answer(response).get("data")
+        entries = self._answer(response).get("data")
         if not isinstance(entries, list):
-            raise _invalid(response, "OpenAI answered without a list of models.")
+            raise self._invalid(response, "OpenAI answered without a list of models.")
         return [
             Model(name, _day(entry.get("shutdown_date")))
             for entry in entries
@@ -254,13 +254,13 @@ class OpenAIProvider(AIProvider):
             fields["safety_identifier"] = request.end_user
         return fields
 
-    async def _result(self, response: httpx2.Response, output_format: str) -> TryOnResult:
+    async def _result(self, response: httpx2.Response, wanted: int, output_format: str) -> TryOnResult:
         """The pictures in a successful answer, and what they cost."""
-        answer = _answer(response)
+        answer = self._answer(response)
         entries = answer.get("data")
         if not (isinstance(entries, list) and entries):
-            raise _invalid(response, "OpenAI answered without a picture.")
-        pictures = [await self._picture(entry, response) for entry in entries]
+            raise self._invalid(response, "OpenAI answered without a picture.")
+        pictures = [await self._picture(entry, response) for entry in entries[:wanted]]
         usage = _usage(answer.get("usage"))
         if answer.get("output_format") in OUTPUT_FORMATS:
             output_format = answer["output_format"]
@@ -272,7 +272,7 @@ class OpenAIProvider(AIProvider):
             width=width,
             height=height,
             model=self._model,
-            provider_id=_request_id(response),
+            provider_id=self._request_id(response),
             usage=usage,
             cost_usd=None if self._azure_api_version else cost_of(self._model, usage),  # Azure has prices of its own
         )
@@ -287,8 +287,24 @@ class OpenAIProvider(AIProvider):
                 return rest.decode_picture(encoded, vendor=self.name)
             return await rest.fetch_picture(url, vendor=self.name, base_url=self._base_url)
         except ProviderError as error:
-            error.request_id = _request_id(response)
+            error.request_id = self._request_id(response)
             raise
+
+    def _answer(self, response: httpx2.Response) -> dict[str, Any]:
+        """The JSON object of a successful answer."""
+        with contextlib.suppress(orjson.JSONDecodeError):
+            answer = orjson.loads(response.content)
+            return answer if isinstance(answer, dict) else {}
+        content_type = one_line(response.headers.get("content-type")) or "no content type"
+        raise self._invalid(
+            response, f"OpenAI answered with {len(response.content)} bytes of {content_type} that are not JSON."
+        )
+
+    def _invalid(self, response: httpx2.Response, message: str) -> InvalidProviderResponse:
+        return InvalidProviderResponse(message, status=response.status_code, request_id=self._request_id(response))
+
+    def _request_id(self, response: httpx2.Response) -> str:
+        return short(response.headers.get("x-request-id"), self._api_key)
 
 
 def _imported() -> bool:
@@ -336,25 +352,6 @@ def _check_azure(alias: str, azure_api_version: str, base_url: str) -> None:
 def _check_compression(alias: str, value: object) -> None:
     if value is not None and not (type(value) is int and 0 <= value <= 100):
         raise bad_option(alias, "output_compression", value, "Give a percentage from 0 to 100, or leave it out.")
-
-
-def _invalid(response: httpx2.Response, message: str) -> InvalidProviderResponse:
-    return InvalidProviderResponse(message, status=response.status_code, request_id=_request_id(response))
-
-
-def _request_id(response: httpx2.Response) -> str:
-    return one_line(response.headers.get("x-request-id"))
-
-
-def _answer(response: httpx2.Response) -> dict[str, Any]:
-    """The JSON object of a successful answer."""
-    with contextlib.suppress(orjson.JSONDecodeError):
-        answer = orjson.loads(response.content)
-        return answer if isinstance(answer, dict) else {}
-    content_type = one_line(response.headers.get("content-type")) or "no content type"
-    raise _invalid(
-        response, f"OpenAI answered with {len(response.content)} bytes of {content_type} that are not JSON."
-    )
 
 
 def _day(value: object) -> date | None:

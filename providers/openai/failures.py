@@ -18,7 +18,7 @@ from ..errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from ..utils import one_line, retry_after
+from ..utils import one_line, retry_after, short
 
 if TYPE_CHECKING:
     import openai
@@ -34,18 +34,12 @@ def refusal(error: openai.APIStatusError, *, model: str, api_key: Secret) -> Pro
 
     Only the vendor's codes go into the message: its sentences repeat parts of the key and of the prompt.
     """
-
-    def short(value: object) -> str:
-        """A vendor's code on one line; nothing at all if it repeats the key."""
-        text = one_line(value)
-        return "" if api_key.reveal().lower() in text.lower() else text  # whatever case our own code gave it
-
     status = error.status_code
     details = error.body if isinstance(error.body, dict) else {}
-    code, kind, param = (short(details.get(field)) for field in ("code", "type", "param"))
+    code, kind, param = (short(details.get(field), api_key) for field in ("code", "type", "param"))
     known: dict[str, Any] = {
         "status": status,
-        "request_id": short(error.request_id),
+        "request_id": short(error.request_id, api_key),
         "retry_after": retry_after(error.response.headers),
     }
     named = " ".join(word for word in (code or kind, f"for {param}" if param else "") if word)
@@ -53,7 +47,7 @@ def refusal(error: openai.APIStatusError, *, model: str, api_key: Secret) -> Pro
 
     category = _refused_category(error.body)
     if category is not None or code in REFUSAL_CODES:
-        category = short(category)
+        category = short(category, api_key)
         reason = f" for {category}" if category else ""
         return ContentRefused(f"OpenAI's content policy refused{reason}. {said}", category=category, **known)
     # By its code: an account without money has been seen as 400, 403 and 429.

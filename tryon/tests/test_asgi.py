@@ -93,7 +93,7 @@ def test_a_request_changes_threads_twice_for_us(shop: Shop, monkeypatch: pytest.
     status, answer = visit(body)
 
     assert (status, answer["status"]) == (200, "success")
-    hop = "_in_thread.<locals>.hop"
+    hop = "in_thread.<locals>.hop"
     assert hops == ["Signal.asend.<locals>.sync_send", hop, hop, "HttpResponseBase.close"]
     assert len(threads) == 4, "and nothing else goes to a thread by another way"
 

@@ -24,6 +24,7 @@ from providers import openai
 from providers.base import TryOnResult
 from providers.errors import InvalidProviderResponse, ProviderUnavailable
 from providers.fake import FakeProvider
+from providers.openai import OpenAIProvider
 from providers.tests.vendor import Answer, Call, VendorServer, json_answer, openai_answer, openai_error
 from tryon import circuit, dispatch, pipeline, recovery, request_id
 from tryon.dispatch import RetryBudget, providers
@@ -707,6 +708,8 @@ def test_a_fallback_that_cannot_do_what_is_asked_is_passed_over(
     if is_open:
         assert circuit.note_failure("a")
     monkeypatch.setattr(FakeProvider, "sizes", ("2k",))
+    monkeypatch.setattr(OpenAIProvider, "sizes", ())
+    monkeypatch.setattr(OpenAIProvider, "max_pictures", 1)
     response = shop.post({**shop.body, **body})
     assert (response.status_code, response.json().get("provider")) == (200, "b")
     first = "circuit_open" if is_open else "provider_unavailable"

@@ -27,6 +27,7 @@ from tryon.heartbeat import heartbeat
 from tryon.models import CreditEntry, TryOn
 from tryon.recovery import Recovered, recover
 from tryon.runs import Order
+from tryon.threads import in_thread
 
 from .shop import Shop, jpeg
 
@@ -225,7 +226,6 @@ def test_cancelled_while_a_failure_is_settled_costs_nothing(
 ) -> None:
     fake(error="provider_unavailable")
     settling = threading.Event()
-    in_thread = pipeline._in_thread
 
     async def never(function: Any, *args: Any) -> Any:
         if args and args[0] == TryOn.Status.FAILED:
@@ -233,7 +233,7 @@ def test_cancelled_while_a_failure_is_settled_costs_nothing(
             await asyncio.Event().wait()
         return await in_thread(function, *args)
 
-    monkeypatch.setattr(pipeline, "_in_thread", never)
+    monkeypatch.setattr(pipeline, "in_thread", never)
     asyncio.run(_cancelled_while(lambda: order(shop), settling))
     assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1)]
     _assert_nothing_happened(shop, media)
