@@ -312,6 +312,7 @@ def test_an_older_setting_keeps_nobody_waiting(shop: Shop, circuits: VendorServe
 def test_a_success_closes_it(shop: Shop, circuits: VendorServer, clock: Clock, shared_cache: str) -> None:
     half_open_it(clock)
     assert state() == "half-open"
+    assert not circuit.note_failure("openai"), "of one who asked for it by name"
     circuits.answer = PICTURE
     assert shop.post().status_code == 200
     assert state() == "closed"

@@ -15,7 +15,7 @@ from asgiref.sync import ThreadSensitiveContext
 from django.db import close_old_connections
 
 from providers.fake import FakeProvider
-from tryon import pipeline
+from tryon import pipeline, runs
 from tryon.dispatch import providers
 from tryon.exceptions import Overloaded
 from tryon.models import TryOn
@@ -150,28 +150,33 @@ def test_a_place_is_given_back_when_a_client_goes_away(shop: Shop, tryon: Callab
 
 
 def test_a_place_is_given_back_by_the_thread_of_a_client_that_went_away_while_it_entered(
-    shop: Shop, tryon: Callable[..., None]
+    shop: Shop, tryon: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And not before: until then the run is as good as at its provider."""
     tryon(PROVIDER="fake", PROVIDERS={"fake": FAKE | {"MAX_RUNS": 1}}, MAX_RUNS=1)
     entering, gone = threading.Event(), threading.Event()
+    admit = runs.admit
 
-    def prepare() -> Any:
+    def be_slow(*args: Any) -> TryOn:
         entering.set()
         assert gone.wait(30)
-        return order_of(shop)
+        return admit(*args)
 
     async def main() -> None:
-        task = asyncio.create_task(pipeline.execute(prepare, lambda tryon: tryon))
+        task = asyncio.create_task(pipeline.execute(lambda: order_of(shop), lambda tryon: tryon))
         assert await asyncio.to_thread(entering.wait, 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert pipeline._load("fake") == 1
         gone.set()
         while pipeline.is_busy():
             await asyncio.sleep(0.001)
+        assert pipeline._load("fake") == 0
 
-    asyncio.run(main())
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "admit", be_slow)
+        asyncio.run(main())
     assert TryOn.objects.get().status == "cancelled"
     assert shop.post().status_code == 200
     assert shop.ledger() == [("grant", 3), ("hold", -1), ("release", 1), ("hold", -1), ("capture", 0)]
@@ -209,13 +214,13 @@ def test_of_many_that_come_together_a_provider_gets_as_many_as_it_has_places(
         return order_of(shop)
 
     async def main() -> list[Any]:
-        runs = [asyncio.create_task(run()) for _ in range(6)]
+        tasks = [asyncio.create_task(run()) for _ in range(6)]
         arrived = 0
-        while arrived + sum(task.done() for task in runs) < 6:
+        while arrived + sum(task.done() for task in tasks) < 6:
             arrived += gate.arrived.acquire(blocking=False)
             await asyncio.sleep(0.001)
         gate.opened.set()
-        return await asyncio.gather(*runs, return_exceptions=True)
+        return await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run() -> Any:
         async with ThreadSensitiveContext():  # a thread for each, as requests have

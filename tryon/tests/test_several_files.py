@@ -111,7 +111,7 @@ def test_the_files_are_what_the_provider_sent_each_by_its_own_type(
     shop: Shop, studio: Callable[..., None], media: Path
 ) -> None:
     studio(*PICTURES[:2], jpeg())
-    assert ask(shop, 3).status_code == 200
+    assert ask(shop, 3).json()["model"] == TryOn.objects.get().model == "studio-1", "as the answer says"
     assert stored(media) == {".png": PICTURES[0], "-2.png": PICTURES[1], "-3.jpg": jpeg()}
 
 
