@@ -365,7 +365,8 @@ class Dispatch:
 
     async def _call(self, provider: AIProvider) -> TryOnResult:
         timeout = self._timeout(provider)
-        self._had_a_chance = timeout >= min(FAIR_CHANCE, conf.DEADLINE / 2)
+        fair = conf.PROVIDERS[provider.alias].get("TIMEOUT") or FAIR_CHANCE
+        self._had_a_chance = timeout >= min(fair, conf.DEADLINE / 2)
         if self.job:
             return await provider.look_up(self.job, timeout=timeout)
         assert self._request is not None  # noqa: S101 - of generate()

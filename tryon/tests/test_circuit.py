@@ -19,6 +19,7 @@ from django.db import close_old_connections
 from pytest_django import Settings
 
 from providers.tests.vendor import Answer, VendorServer, openai_error
+from providers.tests.vendors.fashn import Fashn
 from tryon import circuit, dispatch, pipeline
 from tryon.credits import get_credits
 from tryon.dispatch import providers
@@ -135,12 +136,53 @@ def test_it_opens_at_the_last_of_so_many_failures_and_not_before(
     assert (TryOn.objects.count(), shop.ledger()) == (rows, ledger) == (3, [("grant", 3), *RELEASED * 3])
 
 
-def test_each_attempt_counts(shop: Shop, circuits: VendorServer, tryon: Callable[..., None]) -> None:
-    tryon(RETRIES=2)
+def test_a_run_counts_once_however_often_it_was_retried(
+    shop: Shop, circuits: VendorServer, tryon: Callable[..., None]
+) -> None:
+    """One shopper's trouble does not keep the provider from all others."""
+    tryon(RETRIES=5)
+    assert [shop.post().status_code for _ in range(2)] == [503, 503]
+    assert state() == "closed"
+    assert len(circuits.calls) == 12
     assert shop.post().status_code == 503
     assert state() == "open"
-    assert len(circuits.calls) == 3
-    assert shop.ledger() == [("grant", 3), *RELEASED]
+    assert shop.ledger() == [("grant", 3), *RELEASED * 3]
+
+
+def test_a_run_that_a_retry_saved_does_not_count(
+    shop: Shop, circuits: VendorServer, tryon: Callable[..., None]
+) -> None:
+    tryon(RETRIES=1, CIRCUIT_FAILURES=1)
+    circuits.answer = lambda call: DOWN if len(circuits.calls) == 1 else PICTURE
+    assert shop.post().status_code == 200
+    assert state() == "closed"
+
+
+def test_a_fallback_that_had_only_a_moment_is_not_blamed(
+    shop: Shop, circuits: VendorServer, tryon: Callable[..., None]
+) -> None:
+    tryon(
+        PROVIDER="hanging",
+        PROVIDERS={"hanging": openai_at(circuits.base_url, TIMEOUT=0.8), "openai": openai_at(circuits.base_url)},
+        FALLBACK_PROVIDERS=["openai"],
+        DEADLINE=1,
+        CIRCUIT_FAILURES=1,
+        RETRIES=0,
+    )
+    circuits.answer = Answer(end="hang")
+    assert shop.post().status_code == 504
+    assert (state("hanging"), state()) == ("open", "closed")
+
+
+def test_a_job_that_the_vendor_could_not_do_does_not_count(shop: Shop, tryon: Callable[..., None]) -> None:
+    """It may be the photos."""
+    double = Fashn()
+    double.trouble = next(trouble for trouble in double.troubles() if trouble.name == "PipelineError")
+    with VendorServer(double) as server:
+        entry = {"BACKEND": double.backend, "OPTIONS": double.options(server)}
+        tryon(PROVIDER="fashn", PROVIDERS={"fashn": entry}, CIRCUIT_FAILURES=1, RETRIES=0)
+        assert shop.post().status_code == 503
+    assert state("fashn") == "closed"
 
 
 def test_a_provider_that_takes_too_long_counts_as_failing(
@@ -211,7 +253,8 @@ def test_one_provider_does_not_open_anothers(shop: Shop, circuits: VendorServer)
 def test_the_operator_hears_that_it_opened(
     shop: Shop, circuits: VendorServer, alerts: list[dict[str, Any]], tryon: Callable[..., None]
 ) -> None:
-    tryon(RETRIES=5)
+    tryon(CIRCUIT_FAILURES=1)
+    shop.post()
     shop.post()
     [alert] = alerts
     assert (alert["provider"], alert["code"], alert["status"]) == ("openai", "circuit_open", 503)

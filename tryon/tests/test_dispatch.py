@@ -511,7 +511,7 @@ def test_a_budget_fills_with_runs_and_with_time_up_to_its_size(monkeypatch: pyte
     for _ in range(31):
         budget.deposit()
     assert spent(budget) in (3, 4)
-    now[0] += 8
+    now[0] += 4.5 / RetryBudget.PER_SECOND
     assert spent(budget) in (4, 5)
     now[0] += 10_000
     assert spent(budget) == 10
@@ -576,12 +576,25 @@ def test_nobody_is_asked_after_the_deadline(
     shop: Shop, vendor: VendorServer, backed_up: Callable[..., None], tryon: Callable[..., None]
 ) -> None:
     tryon(DEADLINE=SHORT, RETRIES=10)
-    backed_up(backup=fake_entry())
+    backed_up(primary={"TIMEOUT": 60}, backup=fake_entry())
     vendor.answer = HANG
     assert shop.post().status_code == 504
     assert attempts() == [("openai", "provider_timeout")]
     assert asked("backup") == 0
     assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
+def test_a_first_that_hangs_leaves_time_for_its_fallback(
+    shop: Shop, vendor: VendorServer, backed_up: Callable[..., None], tryon: Callable[..., None]
+) -> None:
+    """Without any TIMEOUT in the settings."""
+    tryon(DEADLINE=1.2, RETRIES=0)
+    backed_up(backup=fake_entry())
+    vendor.answer = HANG
+    response = shop.post()
+    assert (response.status_code, response.json()["provider"]) == (200, "backup")
+    assert attempts() == [("openai", "provider_timeout"), ("backup", "succeeded")]
+    assert 0.5 < TryOn.objects.get().attempts[0]["duration_ms"] / 1000 < 1
 
 
 def test_a_timeout_longer_than_the_deadline_does_not_extend_it(
