@@ -316,7 +316,7 @@ def _is_count(value: object) -> bool:
 
 
 def _dollars(cost: Decimal | None) -> Decimal | None:
-    return cost if cost is not None and cost.is_finite() and 0 <= cost < MOST_DOLLARS else None
+    return cost if isinstance(cost, Decimal) and cost.is_finite() and 0 <= cost < MOST_DOLLARS else None
 
 
 def spent(attempts: list[Attempt]) -> Decimal | None:
@@ -333,7 +333,7 @@ def describe_attempts(attempts: list[Attempt]) -> list[dict[str, Any]]:
             "model": storable(str(attempt.model))[:100],
             "started": attempt.started.isoformat(),
             "request_id": storable(str(attempt.request_id))[:200],
-            "cost_usd": None if attempt.cost_usd is None else str(attempt.cost_usd),
+            "cost_usd": None if (cost := _dollars(attempt.cost_usd)) is None else str(cost),
         }
         for attempt in attempts
     ]

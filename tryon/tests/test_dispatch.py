@@ -276,7 +276,22 @@ def test_an_attempt_that_gave_no_picture_did_not_succeed_though_it_cost(shop: Sh
     assert shop.post().json()["code"] == "provider_invalid_response"
     assert attempts() == [("openai", "provider_unavailable"), ("openai", "provider_invalid_response")]
     assert TryOn.objects.get().attempts[-1]["cost_usd"] == "0.0685"
+    assert TryOn.objects.get().cost_usd == Decimal("0.0685"), "the vendor bills it all the same"
     assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
+@pytest.mark.parametrize("cost", [0.04, Decimal("NaN"), Decimal(-1), "0.04", Decimal(10**9)])
+def test_a_cost_that_is_none_costs_no_picture(shop: Shop, monkeypatch: pytest.MonkeyPatch, cost: Any) -> None:
+    async def answer(self: FakeProvider, request: Any) -> TryOnResult:
+        return TryOnResult(
+            data=png(), content_type="image/png", model="m", cost_usd=cost, seed=cost, usage={"a": cost}
+        )
+
+    monkeypatch.setattr(FakeProvider, "generate_image", answer)
+    assert shop.post().status_code == 200
+    run = TryOn.objects.get()
+    assert (run.cost_usd, run.attempts[0]["cost_usd"], run.seed, run.usage) == (None, None, None, {})
+    assert shop.ledger() == [("grant", 3), ("hold", -1), ("capture", 0)]
 
 
 @pytest.mark.parametrize("fails", [True, False])
