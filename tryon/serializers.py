@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +37,14 @@ class ImageURLField(serializers.CharField):
         return url
 
 
+class Choice(serializers.ChoiceField):
+    """One of a few words, which a refusal names."""
+
+    def __init__(self, choices: Sequence[str], **kwargs: Any) -> None:
+        known = ", ".join(choices)
+        super().__init__(choices, error_messages={"invalid_choice": f'"{{input}}" is none of: {known}.'}, **kwargs)
+
+
 class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
     """The body of ``POST /api/v1/create-image``."""
 
@@ -56,7 +65,7 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
     catalog_id = serializers.CharField(max_length=200, help_text="Your id of the garment; echoed, never interpreted.")
     user_image_url = ImageURLField(help_text="Photo of the person: the URL of a JPEG, PNG or WebP.")
     catalog_image_url = ImageURLField(help_text="Catalogue photo of the garment.")
-    category = serializers.ChoiceField(
+    category = Choice(
         CATEGORIES, default="auto", initial="auto", help_text="What kind of garment it is; auto looks at the photo."
     )
     seed = serializers.IntegerField(
@@ -66,13 +75,11 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
         max_value=MAX_SEED,
         help_text="The same seed gives a comparable picture, where the provider can repeat one.",
     )
-    pictures = serializers.IntegerField(
-        default=1, initial=1, min_value=1, help_text="How many to make; each costs the price."
-    )
-    size = serializers.ChoiceField(
+    pictures = serializers.IntegerField(default=1, initial=1, help_text="How many to make; each costs the price.")
+    size = Choice(
         SIZES, default="", allow_blank=True, help_text="About 1, 4 or 16 million pixels, where this server offers it."
     )
-    output_format = serializers.ChoiceField(
+    output_format = Choice(
         OUTPUT_FORMATS,
         default="",
         allow_blank=True,
@@ -80,10 +87,10 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
     )
 
     def validate_pictures(self, pictures: int) -> int:
-        if pictures > conf.MAX_PICTURES:
-            raise serializers.ValidationError(
-                f"{pictures} pictures are too many. Ask for {conf.MAX_PICTURES} at most."
-            )
+        most = conf.MAX_PICTURES
+        if not 1 <= pictures <= most:
+            offer = f"1 to {most}" if most > 1 else "1"
+            raise serializers.ValidationError(f"{pictures} pictures cannot be made at once. Ask for {offer}.")
         return pictures
 
     def validate_size(self, size: str) -> str:

@@ -15,8 +15,8 @@ from providers.base import OUTPUT_FORMATS, SIZES, Category, OutputFormat, Size
 from ...conf import conf
 from ...models import TryOn
 from ...runs import Order
-from ...serializers import CATEGORIES
-from .._arguments import text_for
+from ...serializers import CATEGORIES, MAX_SEED
+from .._arguments import text_for, whole_number
 from .._failures import interruptible
 from .._tryons import demo_photo, is_url, locations, make_tryon
 from .._users import find_user
@@ -37,8 +37,12 @@ class Command(BaseCommand):
         parser.add_argument("--provider", default="", metavar="ALIAS", help="Instead of the settings' PROVIDER.")
         parser.add_argument("--prompt", default="", help="Instead of the settings' PROMPT.")
         parser.add_argument("--category", default="auto", choices=CATEGORIES, help="What kind of garment it is.")
-        parser.add_argument("--seed", type=int, help="The same seed gives a comparable picture, if the provider can.")
-        parser.add_argument("--pictures", type=int, default=1, metavar="N", help="How many to make.")
+        parser.add_argument(
+            "--seed",
+            type=whole_number(0, MAX_SEED),
+            help="The same seed gives a comparable picture, if the provider can.",
+        )
+        parser.add_argument("--pictures", type=whole_number(1, 10), default=1, metavar="N", help="How many to make.")
         parser.add_argument("--size", default="", choices=SIZES, help="If the provider can be told.")
         parser.add_argument("--output-format", default="", choices=OUTPUT_FORMATS, help="If the provider can be told.")
         parser.add_argument("--output", type=Path, metavar="FILE", help="Also write the picture to this file.")
