@@ -94,13 +94,16 @@ def test_the_picture_is_stored_as_the_vendor_sent_it(
 def test_each_trouble_has_its_code_and_status_and_costs_nothing(
     double: type[Double], use: Use, shop: Shop, media: Path, log: pytest.LogCaptureFixture
 ) -> None:
-    """One loop for all troubles, for the sake of time; what is wrong is told all at once."""
+    """One loop for all of them, for the sake of time; what is wrong is told all at once.
+
+    Those that all vendors share come at the first step here; at every step they come in test_vendors.py.
+    """
     log.set_level(logging.INFO)
     vendor = double()
     server = use(vendor)
     assert [
         f"{trouble.name} at {trouble.step}: {what}"
-        for trouble in vendor.troubles()
+        for trouble in (*vendor.common_troubles(vendor.steps[0]), *vendor.own_troubles())
         for what in _what_is_wrong(vendor, server, trouble, shop)
     ] == []
     assert KEY not in log.text

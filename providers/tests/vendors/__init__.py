@@ -131,11 +131,15 @@ class Double:
         """The vendor's own ways to fail: refusals in each form, codes, and pictures that are none."""
         yield from ()
 
+    def common_troubles(self, step: str) -> Iterator[Trouble]:
+        """What any vendor may answer at this step."""
+        for name, answer, expected in DOWNLOADS if step == "download" else COMMON:
+            wait = float(answer.headers["retry-after"]) if "retry-after" in answer.headers else None
+            yield Trouble(name, step, answer, self.overrides.get((step, name), expected), retry_after=wait)
+
     def troubles(self) -> Iterator[Trouble]:
         for step in self.steps:
-            for name, answer, expected in DOWNLOADS if step == "download" else COMMON:
-                wait = float(answer.headers["retry-after"]) if "retry-after" in answer.headers else None
-                yield Trouble(name, step, answer, self.overrides.get((step, name), expected), retry_after=wait)
+            yield from self.common_troubles(step)
         yield from self.own_troubles()
 
     def __call__(self, call: Call) -> Answer:
