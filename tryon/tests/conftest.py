@@ -23,8 +23,24 @@ from tryon.heartbeat import heartbeat
 
 from . import services
 from .shop import fake, log, media, operator, photos, shop, staff, stopped_clock, tryon
+from .vendors_in_use import alerts, backed_up, gate, pauses, vendor
 
-__all__ = ["fake", "log", "media", "operator", "photos", "shop", "staff", "stopped_clock", "tryon"]
+__all__ = [
+    "alerts",
+    "backed_up",
+    "fake",
+    "gate",
+    "log",
+    "media",
+    "operator",
+    "pauses",
+    "photos",
+    "shop",
+    "staff",
+    "stopped_clock",
+    "tryon",
+    "vendor",
+]
 
 ENGINES = ("sqlite", "postgresql")
 AFTER_MIGRATE: dict[str, Any] = {

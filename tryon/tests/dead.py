@@ -24,8 +24,8 @@ def later(leases: float = 1.5) -> Any:
     return timezone.now() + leases * LEASE
 
 
-def order_of(shop: Shop) -> Order:
-    return Order(user=shop.user, person=jpeg(), garment=jpeg(color="navy"))
+def order_of(shop: Shop, **changes: Any) -> Order:
+    return Order(**{"user": shop.user, "person": jpeg(), "garment": jpeg(color="navy"), **changes})
 
 
 def dead_run(shop: Shop) -> TryOn:

@@ -30,6 +30,10 @@ URL = "/api/v1/create-image"
 NOW = 1_800_000_000
 """When the throttle's tests happen: all in one second, so that no window ends in the middle of one."""
 
+CHARGED = [("hold", -1), ("capture", 0)]
+RELEASED = [("hold", -1), ("release", 1)]
+"""What a run of one credit leaves in the ledger, with a picture and without."""
+
 
 def jpeg(width: int = 300, height: int = 400, color: str = "teal", **save: Any) -> bytes:
     """A photo of the given size in pixels."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext
-from django.db import close_old_connections
 
 from providers.fake import FakeProvider
 from tryon import pipeline, runs
@@ -21,64 +18,14 @@ from tryon.exceptions import Overloaded
 from tryon.models import TryOn
 
 from .dead import order_of
-from .shop import Shop
+from .shop import CHARGED, Shop
 from .test_disconnect import hang_up
+from .vendors_in_use import Gate, assert_overloaded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
 KEY = {"Idempotency-Key": "order-7"}
-CHARGED = [("hold", -1), ("capture", 0)]
 FAKE = {"BACKEND": "providers.fake.FakeProvider"}
-
-
-class Gate:
-    """Holds the runs that have come to a fake provider, until ``opened``."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.arrived = threading.Semaphore(0)
-        self.first = threading.Event()
-        self.opened = threading.Event()
-        generate = FakeProvider.generate_image
-
-        async def wait(provider: FakeProvider, request: Any) -> Any:
-            self.first.set()
-            self.arrived.release()
-            while not self.opened.is_set():
-                await asyncio.sleep(0.001)
-            return await generate(provider, request)
-
-        monkeypatch.setattr(FakeProvider, "generate_image", wait)
-
-    @contextlib.contextmanager
-    def holding(self, shop: Shop, number: int = 1, **options: Any) -> Iterator[list[Future[Any]]]:
-        """So many requests wait for their pictures meanwhile; afterwards they have been answered."""
-
-        def post() -> Any:
-            try:
-                return shop.post(**options)
-            finally:
-                close_old_connections()
-
-        with ThreadPoolExecutor(number) as pool:
-            answers = [pool.submit(post) for _ in range(number)]
-            try:
-                for _ in range(number):
-                    while not self.arrived.acquire(timeout=0.1):
-                        assert not any(answer.done() for answer in answers), [answer.result() for answer in answers]
-                yield answers
-            finally:
-                self.opened.set()
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    return Gate(monkeypatch)
-
-
-def assert_overloaded(response: Any) -> None:
-    assert (response.status_code, response.json()["code"]) == (503, "overloaded")
-    assert 1 <= int(response.headers["Retry-After"]) <= 60
-    assert "Nothing was charged" in response.json()["detail"]
 
 
 def test_the_run_too_many_for_the_process_hears_so_at_once(shop: Shop, tryon: Callable[..., None], gate: Gate) -> None:
