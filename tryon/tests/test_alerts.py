@@ -22,7 +22,11 @@ from .shop import CHARGED, RELEASED, Shop
 from .test_asgi import Visit
 from .vendors_in_use import DOWN, MODEL, VENDORS_KEY, fake_entry, then
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("database"),
+    pytest.mark.one_database,
+]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,11 @@ from tryon.models import TryOn
 from .shop import CHARGED, RELEASED, Shop
 from .vendors_in_use import HANG, PICTURE, SHORT, asked, attempts, fake_entry, openai_at, then
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("database"),
+    pytest.mark.one_database,
+]
 
 
 def test_a_vendor_that_hangs_costs_nothing_but_the_deadline(

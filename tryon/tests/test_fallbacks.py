@@ -20,7 +20,11 @@ from .dead import order_of
 from .shop import CHARGED, RELEASED, Shop
 from .vendors_in_use import DOWN, MODEL, asked, attempts, execute, fake_entry, openai_at
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("database"),
+    pytest.mark.one_database,
+]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,11 @@ from .shop import CHARGED, RELEASED, Shop
 from .test_disconnect import hang_up
 from .vendors_in_use import DOWN, PICTURE, RESET, asked, attempts, fake_entry, openai_at, then
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("database"),
+    pytest.mark.one_database,
+]
 
 
 def wait_a(seconds: float | str, status: int = 429) -> Answer:
