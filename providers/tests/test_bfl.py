@@ -11,8 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from providers.bfl import TRY_ON, BFLProvider
 from providers.errors import InvalidProviderResponse
 
-from .test_jobs import job_of, resume
-from .test_vendors import failure_of, try_on
+from .asking import failure_of, job_of, resume, try_on
 from .vendor import Answer, Call, VendorServer, try_on_request
 from .vendors import KEY, Trouble, link, picture
 from .vendors.bfl import BFL, JOB

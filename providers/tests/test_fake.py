@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import time
 from typing import Any
@@ -11,15 +10,11 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from PIL import Image
 
-from providers.base import TryOnResult
 from providers.errors import ContentRefused, ProviderError, ProviderTimeout
 from providers.fake import ERRORS, FakeProvider
 
-from .vendor import photo, try_on_request
-
-
-def try_on(provider: FakeProvider, **changes: Any) -> TryOnResult:
-    return asyncio.run(provider.try_on(try_on_request(**changes), timeout=30))
+from .asking import try_on
+from .vendor import photo
 
 
 def test_picture_is_a_png_of_the_size() -> None:

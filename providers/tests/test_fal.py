@@ -12,8 +12,7 @@ from providers.errors import ImageUnusable, UnsupportedFeature
 from providers.fal import FalProvider
 from providers.utils import data_uri
 
-from .test_jobs import job_of, resume
-from .test_vendors import failure_of, run, try_on
+from .asking import failure_of, job_of, resume, run, try_on
 from .vendor import Answer, Call, VendorServer, json_answer, try_on_request
 from .vendors import KEY, Trouble, picture
 from .vendors.fal import JOB, REQUEST, Fal

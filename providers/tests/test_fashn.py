@@ -12,7 +12,7 @@ from providers.errors import ImageUnusable, UnsupportedFeature
 from providers.fashn import FashnProvider
 from providers.utils import data_uri
 
-from .test_vendors import failure_of, try_on
+from .asking import failure_of, try_on
 from .vendor import Answer, Call, VendorServer, json_answer, try_on_request
 from .vendors import KEY, Trouble, link, picture
 from .vendors.fashn import JOB, Fashn

@@ -11,10 +11,10 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -25,10 +25,12 @@ from providers.base import Model, Photo, Secret, TryOnResult
 from providers.errors import ProviderError
 from providers.gemini import ASPECT_RATIOS, DESCRIBE, MAX_DESCRIPTION, GeminiProvider, nearest_ratio
 
+from .asking import failure_of, run, try_on
 from .vendor import Answer, Call, VendorServer, json_answer, photo, try_on_request
 from .vendors import KEY, picture
 from .vendors.gemini import (
     DESCRIPTION,
+    ENVIRONMENT,
     Gemini,
     GeminiInTwoSteps,
     candidate,
@@ -38,22 +40,6 @@ from .vendors.gemini import (
     retry_info,
     usage,
 )
-
-T = TypeVar("T")
-ENVIRONMENT = {
-    "GOOGLE_API_KEY": "from-the-environment",
-    "GEMINI_API_KEY": "from-the-environment",
-    "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:1",
-    "GOOGLE_VERTEX_BASE_URL": "http://127.0.0.1:1",
-    "GOOGLE_GENAI_USE_VERTEXAI": "true",
-    "GOOGLE_GENAI_USE_ENTERPRISE": "false",
-    "GOOGLE_GENAI_API_VERSION": "v9",
-    "GOOGLE_GENAI_CLIENT_MODE": "replay",
-    "GOOGLE_GENAI_REPLAYS_DIRECTORY": "/nowhere",
-    "GOOGLE_GENAI_HTTP_CLIENT": "httpx",
-    "GOOGLE_CLOUD_PROJECT": "from-the-environment",
-    "GOOGLE_CLOUD_LOCATION": "global",
-}
 
 
 @pytest.fixture
@@ -72,31 +58,9 @@ def make(server: VendorServer, **options: Any) -> GeminiProvider:
     return GeminiProvider("shop", **Gemini().options(server) | options)
 
 
-def run(provider: GeminiProvider, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` on a loop of its own and close what the provider opened there."""
-
-    async def main() -> T:
-        try:
-            return await work
-        finally:
-            await provider.aclose()
-
-    return asyncio.run(main())
-
-
-def picture_of(provider: GeminiProvider, timeout: float = 30, **changes: Any) -> TryOnResult:
-    return run(provider, provider.try_on(try_on_request(**changes), timeout=timeout))
-
-
-def failure_of(provider: GeminiProvider, **changes: Any) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        picture_of(provider, **changes)
-    return caught.value
-
-
 def answer_with(answer: Answer, **options: Any) -> TryOnResult:
     with VendorServer(answer) as server:
-        return picture_of(make(server, **options))
+        return try_on(make(server, **options))
 
 
 def failure_with(answer: Answer, **options: Any) -> ProviderError:
@@ -115,7 +79,7 @@ def test_request_on_the_wire(gemini: tuple[Gemini, VendorServer]) -> None:
     double, server = gemini
     request = try_on_request(prompt='Été, "quoted"\nand a second line ✿', end_user="5f2c")
 
-    picture_of(make(server), prompt=request.prompt, end_user="5f2c")
+    try_on(make(server), prompt=request.prompt, end_user="5f2c")
 
     (call,) = server.calls
     assert (call.method, call.path) == ("POST", "/v1/models/gemini-nano-banana-2.1:generateContent")
@@ -134,7 +98,7 @@ def test_request_on_the_wire(gemini: tuple[Gemini, VendorServer]) -> None:
 def test_options_reach_the_wire(gemini: tuple[Gemini, VendorServer]) -> None:
     double, server = gemini
 
-    result = picture_of(make(server, api_key=Secret(f" {KEY}\n"), model="gemini-3-pro-image", size="2K"))
+    result = try_on(make(server, api_key=Secret(f" {KEY}\n"), model="gemini-3-pro-image", size="2K"))
 
     assert server.calls[0].path == "/v1/models/gemini-3-pro-image:generateContent"
     assert server.calls[0].headers["x-goog-api-key"] == KEY
@@ -145,14 +109,14 @@ def test_options_reach_the_wire(gemini: tuple[Gemini, VendorServer]) -> None:
 @pytest.mark.parametrize(("size", "sent"), [("1k", "1K"), ("2k", "2K"), ("4k", "4K"), ("", "2K")])
 def test_the_requests_size_comes_before_the_options(gemini: tuple[Gemini, VendorServer], size: str, sent: str) -> None:
     double, server = gemini
-    picture_of(make(server, size="2K"), size=size)
+    try_on(make(server, size="2K"), size=size)
     assert double.asked["generationConfig"]["imageConfig"]["imageSize"] == sent
 
 
 def test_what_the_lite_model_cannot_make_is_refused_by_name(gemini: tuple[Gemini, VendorServer]) -> None:
     _, server = gemini
     lite = "gemini-3.1-flash-lite-image"
-    assert picture_of(make(server, model=lite), size="1k").data
+    assert try_on(make(server, model=lite), size="1k").data
 
     error = failure_of(make(server, model=lite), size="2k")
 
@@ -184,7 +148,7 @@ def test_the_picture_has_the_shape_of_the_persons_photo(
     double, server = gemini
     person = Photo(data=b"\xff\xd8", content_type="image/jpeg", width=width, height=height)
 
-    picture_of(make(server), person=person)
+    try_on(make(server), person=person)
 
     assert double.asked["generationConfig"]["imageConfig"]["aspectRatio"] == ratio
 
@@ -197,7 +161,7 @@ def test_a_photo_of_a_shape_that_can_be_made_keeps_it(ratio: str) -> None:
 
 def test_the_kind_of_garment_is_told_with_the_prompt(gemini: tuple[Gemini, VendorServer]) -> None:
     double, server = gemini
-    result = picture_of(make(server), category="bottoms")
+    result = try_on(make(server), category="bottoms")
     assert double.asked["contents"][0]["parts"][0]["text"].endswith("The garment is worn on the lower body.")
     assert not result.warnings
 
@@ -207,7 +171,7 @@ def test_environment_is_not_read(gemini: tuple[Gemini, VendorServer], monkeypatc
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
-    picture_of(make(server))
+    try_on(make(server))
 
     (call,) = server.calls
     assert call.path.startswith("/v1/models/")
@@ -226,7 +190,7 @@ def test_google_is_asked_without_a_base_url(monkeypatch: pytest.MonkeyPatch) -> 
 def test_result(gemini: tuple[Gemini, VendorServer]) -> None:
     double, server = gemini
 
-    result = picture_of(make(server))
+    result = try_on(make(server))
 
     assert result.data == double.picture
     assert (result.content_type, result.model, result.provider_id) == (
@@ -284,7 +248,7 @@ def test_without_details_all_that_came_out_is_the_picture() -> None:
 
 @pytest.mark.parametrize("model", ["gemini-3-pro-image", "gemini-nano-banana-3"])
 def test_cost_is_told_only_for_models_with_a_known_price(gemini: tuple[Gemini, VendorServer], model: str) -> None:
-    assert picture_of(make(gemini[1], model=model)).cost_usd is None
+    assert try_on(make(gemini[1], model=model)).cost_usd is None
 
 
 @pytest.mark.parametrize(
@@ -318,7 +282,7 @@ def test_odd_usage_costs_nobody_the_picture(tokens: object, counters: dict[str, 
 )
 def test_the_sdk_does_not_ask_again_on_its_own(answer: Answer) -> None:
     with VendorServer(answer) as server:
-        assert picture_of(make(server)).data == b"A"
+        assert try_on(make(server)).data == b"A"
     assert len(server.calls) == 1
 
 
@@ -326,7 +290,7 @@ def test_no_log_level_shows_the_key_or_the_prompt(
     gemini: tuple[Gemini, VendorServer], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    picture_of(make(gemini[1]))
+    try_on(make(gemini[1]))
     assert KEY not in caplog.text
     assert "Dress the person" not in caplog.text
 
@@ -340,7 +304,7 @@ def test_the_vision_model_describes_and_the_image_model_gets_the_description(
     double, server = two_steps
     request = try_on_request()
 
-    result = picture_of(make(server, describe_with="gemini-3.8-flash"))
+    result = try_on(make(server, describe_with="gemini-3.8-flash"))
 
     describe, render = server.calls
     assert describe.path == "/v1/models/gemini-3.8-flash:generateContent"
@@ -365,7 +329,7 @@ def test_tokens_and_costs_of_both_steps_are_summed() -> None:
         "usageMetadata": usage(TEXT=300),
     })  # fmt: skip
     with server_that_describes_with(described) as server:
-        result = picture_of(make(server, describe_with="gemini-4-hydrogen"))
+        result = try_on(make(server, describe_with="gemini-4-hydrogen"))
     assert result.usage["prompt_tokens"] == 2000
     assert result.usage["candidates_tokens"] == 1420
     assert (result.usage["candidates_text_tokens"], result.usage["candidates_image_tokens"]) == (300, 1120)
@@ -378,7 +342,7 @@ def test_no_cost_is_told_where_one_step_has_no_known_price(
 ) -> None:
     double, server = two_steps
     assert double.provider(server).models_in_use == ("gemini-nano-banana-2.1", "gemini-3.8-flash")
-    assert picture_of(make(server, describe_with="gemini-3.8-flash")).cost_usd is None
+    assert try_on(make(server, describe_with="gemini-3.8-flash")).cost_usd is None
 
 
 def test_a_refusal_of_the_first_step_is_the_last_word() -> None:
@@ -391,7 +355,7 @@ def test_a_refusal_of_the_first_step_is_the_last_word() -> None:
 def test_a_description_is_sent_on_without_what_cannot_be_sent_and_not_without_end() -> None:
     parts = [{"text": "A shirt \ud800."}, {"text": "No.", "thought": True}, {"text": "x" * 10_000}]
     with server_that_describes_with(candidate(*parts)) as server:
-        picture_of(make(server, describe_with="gemini-3.8-flash"))
+        try_on(make(server, describe_with="gemini-3.8-flash"))
     sent = json.loads(server.calls[1].body)["contents"][0]["parts"][0]["text"]
     _, _, description = sent.partition("in words:\n")
     assert description.startswith("A shirt ?.\nxxx")
@@ -438,13 +402,14 @@ def test_a_photo_that_is_too_large_is_refused_before_it_is_sent(
 ) -> None:
     _, server = gemini
 
-    error = failure_of(make(server), **{role: photo(bytes(7 * 1024 * 1024 + 1))})
+    too_large: dict[str, Any] = {role: photo(bytes(7 * 1024 * 1024 + 1))}
+    error = failure_of(make(server), **too_large)
 
     assert type(error) is errors.ProviderRejectedInput
     assert role in str(error)
     assert not server.calls
     largest: dict[str, Any] = {role: photo(bytes(7 * 1024 * 1024))}
-    assert picture_of(make(server), **largest).data
+    assert try_on(make(server), **largest).data
 
 
 def test_prompt_that_cannot_be_encoded(gemini: tuple[Gemini, VendorServer]) -> None:

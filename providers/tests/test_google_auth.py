@@ -23,9 +23,9 @@ from google.auth import _exponential_backoff, jwt
 
 from providers import errors
 from providers.base import TryOnResult
-from providers.errors import ProviderError
 from providers.vertex import VertexProvider
 
+from .asking import failure_of, run
 from .vendor import Answer, VendorServer, json_answer, try_on_request
 from .vendors import KEY
 from .vendors.vertex import Vertex
@@ -94,18 +94,9 @@ def make(server: VendorServer, credentials: Path | str) -> VertexProvider:
 
 def pictures_of(provider: VertexProvider, times: int = 1) -> list[TryOnResult]:
     async def main() -> list[TryOnResult]:
-        try:
-            return await asyncio.gather(*(provider.try_on(try_on_request(), timeout=30) for _ in range(times)))
-        finally:
-            await provider.aclose()
+        return await asyncio.gather(*(provider.try_on(try_on_request(), timeout=30) for _ in range(times)))
 
-    return asyncio.run(main())
-
-
-def failure_of(provider: VertexProvider) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        pictures_of(provider)
-    return caught.value
+    return run(provider, main())
 
 
 def test_a_service_account_gets_a_token_for_the_model(

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from providers.base import AIProvider, TryOnResult
 from providers.errors import ProviderRejectedInput, ProviderTimeout, ProviderUnavailable
 
-from .test_vendors import TROUBLES, failure_of, run, try_on
+from .asking import failure_of, job_of, resume, run, try_on
+from .test_vendors import TROUBLES
 from .vendor import Answer, Call, VendorServer, try_on_request
 from .vendors import Trouble
 from .vendors.all import DOUBLES
@@ -23,26 +23,6 @@ each_trouble = pytest.mark.parametrize(
     ("double", "trouble"),
     [param for param in TROUBLES if issubclass(param.values[0], JobDouble)],  # type: ignore[arg-type]
 )
-
-
-def job_of(provider: AIProvider) -> str:
-    """The id of a job that was begun, and that nobody waits for."""
-    jobs: list[str] = []
-
-    class Gone(Exception):
-        """The process ends."""
-
-    async def note(job: str) -> None:
-        jobs.append(job)
-        raise Gone
-
-    with pytest.raises(Gone):
-        try_on(provider, note_job=note)
-    return jobs[0]
-
-
-def resume(provider: AIProvider, job: str) -> TryOnResult:
-    return run(provider, provider.look_up(job, timeout=30))
 
 
 @each_double

@@ -9,50 +9,22 @@ import gc
 import logging
 import subprocess
 import sys
-from collections.abc import Coroutine
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from providers import errors
 from providers import openai as adapter
-from providers.base import OutputFormat, Photo, Secret, TryOnRequest, TryOnResult
-from providers.errors import ProviderError
+from providers.base import OutputFormat, Photo, Secret, TryOnResult
 from providers.openai import OpenAIProvider, models
 
+from .asking import failure_of, run, try_on
 from .conftest import PICTURE
 from .vendor import Answer, Call, VendorServer, openai_answer, try_on_request
-
-KEY = "sk-proj-0123456789abcdefKEY"
-T = TypeVar("T")
-
-
-def make(vendor: VendorServer, **options: Any) -> OpenAIProvider:
-    return OpenAIProvider("vendor", **{"api_key": KEY, "base_url": vendor.base_url} | options)
-
-
-def run(provider: OpenAIProvider, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` on a loop of its own and close what the provider opened there."""
-
-    async def main() -> T:
-        try:
-            return await work
-        finally:
-            await provider.aclose()
-
-    return asyncio.run(main())
-
-
-def picture_of(provider: OpenAIProvider, request: TryOnRequest | None = None, timeout: float = 30) -> TryOnResult:
-    return run(provider, provider.try_on(request or try_on_request(), timeout=timeout))
-
-
-def failure_of(provider: OpenAIProvider, request: TryOnRequest | None = None, timeout: float = 30) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        picture_of(provider, request, timeout)
-    return caught.value
+from .vendors import KEY
+from .vendors.openai import make
 
 
 def fields_of(call: Call) -> dict[str, str]:
@@ -66,7 +38,7 @@ def fields_of(call: Call) -> dict[str, str]:
 def test_request_on_the_wire(vendor: VendorServer) -> None:
     request = try_on_request(prompt='Été, "quoted"\nand a second line ✿', end_user="5f2c")
 
-    picture_of(make(vendor), request)
+    try_on(make(vendor), prompt=request.prompt, end_user="5f2c")
 
     (call,) = vendor.calls
     assert (call.method, call.path) == ("POST", "/v1/images/edits")
@@ -102,7 +74,7 @@ def test_options_reach_the_wire(vendor: VendorServer, monkeypatch: pytest.Monkey
         project="proj-1",
     )
 
-    picture_of(provider)
+    try_on(provider)
 
     (call,) = vendor.calls
     assert fields_of(call) == {
@@ -119,7 +91,7 @@ def test_options_reach_the_wire(vendor: VendorServer, monkeypatch: pytest.Monkey
 
 
 def test_what_a_request_asks_for_reaches_the_wire(vendor: VendorServer) -> None:
-    picture_of(make(vendor, size="1024x1024"), try_on_request(pictures=3, size="2k", output_format="webp"))
+    try_on(make(vendor, size="1024x1024"), pictures=3, size="2k", output_format="webp")
 
     fields = fields_of(vendor.calls[0])
     assert (fields["n"], fields["size"], fields["output_format"]) == ("3", "1760x2352", "webp")
@@ -129,13 +101,13 @@ def test_what_a_request_asks_for_reaches_the_wire(vendor: VendorServer) -> None:
 def test_compression_goes_to_formats_that_know_it(
     vendor: VendorServer, output_format: OutputFormat, compression: str | None
 ) -> None:
-    picture_of(make(vendor, output_compression=60), try_on_request(output_format=output_format))
+    try_on(make(vendor, output_compression=60), output_format=output_format)
 
     assert fields_of(vendor.calls[0]).get("output_compression") == compression
 
 
 def test_jpeg_cannot_be_transparent(vendor: VendorServer) -> None:
-    result = picture_of(make(vendor, background="transparent"), try_on_request(output_format="jpeg"))
+    result = try_on(make(vendor, background="transparent"), output_format="jpeg")
 
     assert fields_of(vendor.calls[0])["output_format"] == "png"
     assert result.warnings == ("OpenAI cannot be told to make jpeg; this is what it makes.",)
@@ -200,7 +172,7 @@ def test_environment_is_not_read(
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
-    picture_of(make(vendor, **options))
+    try_on(make(vendor, **options))
 
     (call,) = vendor.calls
     assert "from-the-environment" not in str((call.path, call.headers, call.body))
@@ -211,7 +183,7 @@ def test_environment_is_not_read(
 
 
 def test_result(vendor: VendorServer) -> None:
-    result = picture_of(make(vendor))
+    result = try_on(make(vendor))
 
     assert result.data == PICTURE
     assert result.content_type == "image/png"
@@ -240,7 +212,7 @@ def test_result(vendor: VendorServer) -> None:
 def test_cost_is_told_only_for_models_with_a_known_price(
     vendor: VendorServer, model: str, cost: Decimal | None
 ) -> None:
-    assert picture_of(make(vendor, model=model)).cost_usd == cost
+    assert try_on(make(vendor, model=model)).cost_usd == cost
 
 
 @pytest.mark.parametrize(
@@ -260,7 +232,7 @@ def test_cached_input_costs_less(vendor: VendorServer, cached: dict[str, Any], c
     usage = {"input_tokens": 1100, "input_tokens_details": details, "output_tokens": 2000}
     vendor.answer = openai_answer(PICTURE, usage=usage)
 
-    assert picture_of(make(vendor)).cost_usd == Decimal(cost)
+    assert try_on(make(vendor)).cost_usd == Decimal(cost)
 
 
 @pytest.mark.parametrize(
@@ -275,30 +247,30 @@ def test_cached_input_costs_less(vendor: VendorServer, cached: dict[str, Any], c
 def test_odd_usage_costs_nobody_the_picture(vendor: VendorServer, usage: object, counters: dict[str, int]) -> None:
     vendor.answer = openai_answer(PICTURE, usage=usage)
 
-    result = picture_of(make(vendor))
+    result = try_on(make(vendor))
 
     assert (result.data, result.usage, result.cost_usd) == (PICTURE, counters, None)
 
 
 def test_content_type_follows_the_answer_then_the_option(vendor: VendorServer) -> None:
     vendor.answer = openai_answer(PICTURE, output_format="jpeg")
-    assert picture_of(make(vendor)).content_type == "image/jpeg"
+    assert try_on(make(vendor)).content_type == "image/jpeg"
     vendor.answer = openai_answer(PICTURE, output_format="text/html")
-    assert picture_of(make(vendor, output_format="webp")).content_type == "image/webp"
+    assert try_on(make(vendor, output_format="webp")).content_type == "image/webp"
 
 
 def test_every_picture_of_the_answer_comes_back(vendor: VendorServer) -> None:
     data = [{"b64_json": base64.b64encode(picture).decode()} for picture in (b"one", b"two", b"three")]
     vendor.answer = openai_answer(PICTURE, data=data)
 
-    result = picture_of(make(vendor), try_on_request(pictures=3))
+    result = try_on(make(vendor), pictures=3)
 
     assert (result.data, result.more, result.warnings) == (b"one", (b"two", b"three"), ())
 
 
 def test_fewer_pictures_than_asked_for_come_back_as_they_are(vendor: VendorServer) -> None:
     """The caller knows how many it wants to pay for."""
-    result = picture_of(make(vendor), try_on_request(pictures=4))
+    result = try_on(make(vendor), pictures=4)
 
     assert (result.data, result.more, result.warnings) == (PICTURE, (), ())
 
@@ -312,7 +284,7 @@ def test_width_and_height_are_those_of_the_answer(
 ) -> None:
     vendor.answer = openai_answer(PICTURE, size=size)
 
-    result = picture_of(make(vendor))
+    result = try_on(make(vendor))
 
     assert (result.width, result.height) == edges
 
@@ -320,7 +292,7 @@ def test_width_and_height_are_those_of_the_answer(
 def test_no_log_level_shows_the_key_or_the_prompt(vendor: VendorServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
-    picture_of(make(vendor))
+    try_on(make(vendor))
 
     assert KEY not in caplog.text
     assert "Dress the person" not in caplog.text

@@ -10,8 +10,9 @@ import pytest
 from providers import errors
 from providers import openai as adapter
 
-from .test_openai import failure_of, make
-from .vendor import Answer, VendorServer, openai_error, try_on_request
+from .asking import failure_of
+from .vendor import Answer, VendorServer, openai_error
+from .vendors.openai import make
 
 
 def test_failure_names_status_code_and_id(vendor: VendorServer) -> None:
@@ -67,7 +68,7 @@ def test_the_sdks_own_timeout(vendor: VendorServer, monkeypatch: pytest.MonkeyPa
 
 
 def test_prompt_that_cannot_be_encoded(vendor: VendorServer) -> None:
-    error = failure_of(make(vendor), try_on_request(prompt="\ud800"))
+    error = failure_of(make(vendor), prompt="\ud800")
 
     assert type(error) is errors.ProviderRejectedInput
     assert not vendor.calls

@@ -15,18 +15,18 @@ from providers.base import Model
 from providers.errors import ProviderError
 from providers.openai import OpenAIProvider
 
+from .asking import failure_of, run, try_on
 from .conftest import PICTURE
-from .test_openai import KEY, failure_of, make, picture_of, run
 from .vendor import Answer, VendorServer, json_answer, openai_answer, openai_error
-from .vendors import Trouble
-from .vendors.openai import Compatible
+from .vendors import KEY, Trouble
+from .vendors.openai import Compatible, make
 
 # Compatible servers
 
 
 def test_a_link_is_followed_to_the_server_that_the_operator_chose() -> None:
     with VendorServer(vendor := Compatible()) as server:
-        result = picture_of(make(server))
+        result = try_on(make(server))
 
     assert result.data == vendor.picture
     create, download = server.calls
@@ -68,7 +68,7 @@ def test_the_bytes_of_an_answer_count_more_than_its_link(vendor: VendorServer) -
     data = [{"b64_json": base64.b64encode(PICTURE).decode(), "url": "http://10.0.0.1/a.png"}]
     vendor.answer = openai_answer(b"", data=data)
 
-    assert picture_of(make(vendor)).data == PICTURE
+    assert try_on(make(vendor)).data == PICTURE
 
 
 ENCODED = base64.b64encode(PICTURE).decode()
@@ -89,11 +89,11 @@ ENCODED = base64.b64encode(PICTURE).decode()
 def test_other_ways_to_write_a_picture(vendor: VendorServer, entry: dict[str, Any]) -> None:
     vendor.answer = openai_answer(b"", data=[entry])
 
-    assert picture_of(make(vendor)).data == PICTURE
+    assert try_on(make(vendor)).data == PICTURE
 
 
 def test_a_server_that_knows_only_the_field_image(vendor: VendorServer) -> None:
-    picture_of(make(vendor, image_field="image"))
+    try_on(make(vendor, image_field="image"))
 
     files = [(part.name, part.filename) for part in vendor.calls[0].parts if part.filename]
     assert files == [("image", "person.jpeg"), ("image", "garment.png")]
@@ -125,7 +125,7 @@ def azure(vendor: VendorServer, **options: Any) -> OpenAIProvider:
 
 @pytest.mark.parametrize("image_field", ["image[]", "image"])
 def test_azure_on_the_wire(vendor: VendorServer, image_field: str) -> None:
-    result = picture_of(azure(vendor, model="my try-on", image_field=image_field))
+    result = try_on(azure(vendor, model="my try-on", image_field=image_field))
 
     (call,) = vendor.calls
     assert (call.method, call.path) == (
@@ -139,7 +139,7 @@ def test_azure_on_the_wire(vendor: VendorServer, image_field: str) -> None:
 
 
 def test_prices_of_openai_are_not_those_of_azure(vendor: VendorServer) -> None:
-    assert picture_of(azure(vendor)).cost_usd is None
+    assert try_on(azure(vendor)).cost_usd is None
 
 
 @pytest.mark.parametrize(
@@ -281,6 +281,6 @@ def test_a_compressed_answer_is_read(vendor: VendorServer) -> None:
     plain = openai_answer(PICTURE)
     vendor.answer = Answer(body=gzip.compress(plain.body), headers={**plain.headers, "content-encoding": "gzip"})
 
-    result = picture_of(make(vendor))
+    result = try_on(make(vendor))
 
     assert (result.data, result.provider_id) == (PICTURE, "req_123")

@@ -18,8 +18,8 @@ from providers.registry import ProviderRegistry
 from providers.rest import JobProvider
 
 from . import test_vendors
+from .asking import run, try_on
 from .readme import README, project
-from .test_vendors import run, try_on
 from .vendor import Answer, Call, VendorServer, json_answer, try_on_request
 from .vendors import Double
 

@@ -10,8 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from providers.replicate import ReplicateProvider
 from providers.utils import data_uri
 
-from .test_jobs import job_of, resume
-from .test_vendors import failure_of, run, try_on
+from .asking import failure_of, job_of, resume, run, try_on
 from .vendor import Answer, Call, VendorServer, try_on_request
 from .vendors import KEY, link
 from .vendors.jobs import data_uri as picture_uri

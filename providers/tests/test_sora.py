@@ -18,7 +18,7 @@ from providers import sora as adapter
 from providers.errors import ImageUnusable, InvalidProviderResponse, ProviderMisconfigured, ProviderRejectedInput
 from providers.sora import MAY_SHOW_THE_SHEET, SoraProvider
 
-from .test_vendors import failure_of, run, try_on
+from .asking import failure_of, run, try_on
 from .vendor import Answer, Call, VendorServer, photo, small_picture, try_on_request
 from .vendors import KEY, Trouble, picture
 from .vendors.sora import JOB, MP4, Sora, job

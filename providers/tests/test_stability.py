@@ -13,7 +13,7 @@ from providers.base import Photo
 from providers.errors import ContentRefused, ImageUnusable, ProviderRejectedInput, UnsupportedFeature
 from providers.stability import MAX_REQUEST_BYTES, MAX_SEED, NO_FITTING, StabilityProvider
 
-from .test_vendors import failure_of, try_on
+from .asking import failure_of, try_on
 from .vendor import Answer, VendorServer, photo, try_on_request
 from .vendors import KEY
 from .vendors.stability import ID, Stability, error, success

@@ -6,20 +6,18 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
 
 import pytest
 
 from providers import rest
-from providers.base import AIProvider, TryOnResult
+from providers.base import AIProvider
 from providers.errors import ContentRefused, ProviderError, ProviderTimeout, ProviderUnavailable
 
+from .asking import failure_of, run, try_on
 from .vendor import Answer, VendorServer, try_on_request
 from .vendors import KEY, Double, Trouble
 from .vendors.all import DOUBLES
-
-T = TypeVar("T")
 
 TROUBLES = [
     pytest.param(double, trouble, id=f"{double.alias}: {trouble.name} at {trouble.step}")
@@ -35,28 +33,6 @@ each_step = pytest.mark.parametrize(("double", "step"), STEPS)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is cancelled while its job is submitted waits a moment for the job's id."""
     monkeypatch.setattr(rest.JobProvider, "patience", 0.05)
-
-
-def run(provider: AIProvider, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` on a loop of its own and close what the provider opened there."""
-
-    async def main() -> T:
-        try:
-            return await work
-        finally:
-            await provider.aclose()
-
-    return asyncio.run(main())
-
-
-def try_on(provider: AIProvider, timeout: float = 30, **changes: Any) -> TryOnResult:
-    return run(provider, provider.try_on(try_on_request(**changes), timeout=timeout))
-
-
-def failure_of(provider: AIProvider, timeout: float = 30, **changes: Any) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        try_on(provider, timeout, **changes)
-    return caught.value
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -14,13 +13,13 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from providers import errors
-from providers.base import Photo, TryOnResult
-from providers.errors import ProviderError
+from providers.base import Photo
 from providers.vertex import VertexProvider
 
-from .test_gemini import ENVIRONMENT
+from .asking import failure_of, try_on
 from .vendor import VendorServer, json_answer, photo, try_on_request
 from .vendors import KEY, picture
+from .vendors.gemini import ENVIRONMENT
 from .vendors.vertex import REASON, Vertex, prediction
 
 
@@ -34,22 +33,6 @@ def make(server: VendorServer, **options: Any) -> VertexProvider:
     return VertexProvider("shop", **Vertex().options(server) | options)
 
 
-def picture_of(provider: VertexProvider, **changes: Any) -> TryOnResult:
-    async def main() -> TryOnResult:
-        try:
-            return await provider.try_on(try_on_request(**changes), timeout=30)
-        finally:
-            await provider.aclose()
-
-    return asyncio.run(main())
-
-
-def failure_of(provider: VertexProvider, **changes: Any) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        picture_of(provider, **changes)
-    return caught.value
-
-
 def image(photo: Photo) -> dict[str, Any]:
     return {"image": {"bytesBase64Encoded": base64.b64encode(photo.data).decode(), "mimeType": photo.content_type}}
 
@@ -61,7 +44,7 @@ def test_request_on_the_wire(vertex: tuple[Vertex, VendorServer]) -> None:
     double, server = vertex
     request = try_on_request()
 
-    result = picture_of(make(server))
+    result = try_on(make(server))
 
     (call,) = server.calls
     assert (call.method, call.path) == (
@@ -81,7 +64,7 @@ def test_request_on_the_wire(vertex: tuple[Vertex, VendorServer]) -> None:
 def test_what_is_asked_for_reaches_the_wire(vertex: tuple[Vertex, VendorServer]) -> None:
     double, server = vertex
 
-    result = picture_of(
+    result = try_on(
         make(server, location="europe-west4", model="virtual-try-on-002", output_format="jpeg"), pictures=3, seed=0
     )
 
@@ -99,13 +82,13 @@ def test_what_is_asked_for_reaches_the_wire(vertex: tuple[Vertex, VendorServer])
 
 def test_the_requests_output_format_comes_before_the_options(vertex: tuple[Vertex, VendorServer]) -> None:
     double, server = vertex
-    picture_of(make(server), output_format="jpeg")
+    try_on(make(server), output_format="jpeg")
     assert double.asked["parameters"]["outputOptions"] == {"mimeType": "image/jpeg"}
 
 
 def test_what_the_picture_can_do_without_is_dropped_with_a_warning(vertex: tuple[Vertex, VendorServer]) -> None:
     double, server = vertex
-    result = picture_of(make(server), category="tops", output_format="webp")
+    result = try_on(make(server), category="tops", output_format="webp")
     assert len(result.warnings) == 2
     assert double.asked["parameters"]["outputOptions"] == {"mimeType": "image/png"}
 
@@ -125,7 +108,7 @@ def test_environment_is_not_read(vertex: tuple[Vertex, VendorServer], monkeypatc
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
-    picture_of(make(server))
+    try_on(make(server))
 
     (call,) = server.calls
     assert call.path.startswith("/v1/projects/my-shop/locations/us-central1/")
@@ -146,14 +129,14 @@ def test_a_filtered_picture_does_not_take_the_others_with_it() -> None:
     first, second = picture(color="#111111"), picture("JPEG", "#222222")
     predictions = [{"raiFilteredReason": REASON}, prediction(first), prediction(second, mimeType="image/jpeg")]
     with VendorServer(json_answer({"predictions": predictions})) as server:
-        result = picture_of(make(server), pictures=3)
+        result = try_on(make(server), pictures=3)
     assert (result.data, result.more, result.content_type) == (first, (second,), "image/png")
 
 
 def test_the_type_is_the_one_asked_for_where_none_is_told() -> None:
     answer = json_answer({"predictions": [{"bytesBase64Encoded": "AAAA"}]})
     with VendorServer(answer) as server:
-        assert picture_of(make(server, output_format="jpeg")).content_type == "image/jpeg"
+        assert try_on(make(server, output_format="jpeg")).content_type == "image/jpeg"
 
 
 def test_a_refusal_names_the_codes_and_not_the_sentence() -> None:
@@ -168,7 +151,8 @@ def test_a_refusal_names_the_codes_and_not_the_sentence() -> None:
 
 @pytest.mark.parametrize("role", ["person", "garment"])
 def test_a_photo_of_a_type_that_the_model_does_not_read(vertex: tuple[Vertex, VendorServer], role: str) -> None:
-    error = failure_of(make(vertex[1]), **{role: photo(b"RIFF....WEBP", "image/webp")})
+    changes: dict[str, Any] = {role: photo(b"RIFF....WEBP", "image/webp")}
+    error = failure_of(make(vertex[1]), **changes)
     assert type(error) is errors.ProviderRejectedInput
     assert str(error) == f"The {role}'s photo is image/webp; Vertex AI takes image/jpeg, image/png."
     assert not vertex[1].calls
@@ -176,7 +160,8 @@ def test_a_photo_of_a_type_that_the_model_does_not_read(vertex: tuple[Vertex, Ve
 
 @pytest.mark.parametrize("role", ["person", "garment"])
 def test_a_photo_that_is_too_large(vertex: tuple[Vertex, VendorServer], role: str) -> None:
-    error = failure_of(make(vertex[1]), **{role: photo(bytes(7 * 1024 * 1024 + 1))})
+    changes: dict[str, Any] = {role: photo(bytes(7 * 1024 * 1024 + 1))}
+    error = failure_of(make(vertex[1]), **changes)
     assert type(error) is errors.ProviderRejectedInput
     assert role in str(error)
     assert not vertex[1].calls

@@ -22,6 +22,21 @@ from providers.tests.vendor import Answer, Call, VendorServer, json_answer
 
 from . import KEY, Double, Expected, Trouble
 
+ENVIRONMENT = {
+    "GOOGLE_API_KEY": "from-the-environment",
+    "GEMINI_API_KEY": "from-the-environment",
+    "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:1",
+    "GOOGLE_VERTEX_BASE_URL": "http://127.0.0.1:1",
+    "GOOGLE_GENAI_USE_VERTEXAI": "true",
+    "GOOGLE_GENAI_USE_ENTERPRISE": "false",
+    "GOOGLE_GENAI_API_VERSION": "v9",
+    "GOOGLE_GENAI_CLIENT_MODE": "replay",
+    "GOOGLE_GENAI_REPLAYS_DIRECTORY": "/nowhere",
+    "GOOGLE_GENAI_HTTP_CLIENT": "httpx",
+    "GOOGLE_CLOUD_PROJECT": "from-the-environment",
+    "GOOGLE_CLOUD_LOCATION": "global",
+}
+"""Names by which Google's SDK and its tools would read what our settings do not say."""
 DESCRIPTION = "A woman in three quarter view. A red linen shirt with a small collar."
 
 STATUSES: tuple[tuple[int, str, Expected], ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from providers.errors import (
     ContentRefused,
@@ -13,7 +14,8 @@ from providers.errors import (
     ProviderRejectedInput,
     ProviderUnavailable,
 )
-from providers.tests.vendor import Answer, Call, json_answer, openai_answer, openai_error
+from providers.openai import OpenAIProvider
+from providers.tests.vendor import Answer, Call, VendorServer, json_answer, openai_answer, openai_error
 
 from . import KEY, Double, Expected, Trouble, link
 
@@ -32,6 +34,10 @@ class OpenAI(Double):
             yield Trouble(name, "create", answer, expected)
         for name, answer, category in REFUSALS:
             yield Trouble(name, "create", answer, ContentRefused, category=category)
+
+
+def make(server: VendorServer, **options: Any) -> OpenAIProvider:
+    return OpenAIProvider("vendor", **OpenAI().options(server) | options)
 
 
 class Compatible(OpenAI):
