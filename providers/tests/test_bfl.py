@@ -86,7 +86,6 @@ def test_type_is_that_of_the_picture(image_format: str) -> None:
         ("4.75", {}),
         (True, {}),
         (-1, {}),
-        (float("nan"), {}),
         (1e300, {}),
     ],
 )

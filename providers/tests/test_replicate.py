@@ -67,7 +67,8 @@ def test_request_reaches_the_inputs_of_the_field_map() -> None:
     }
 
 
-def test_output_of_several_pictures() -> None:
+@pytest.mark.parametrize(("most", "read"), [(1, 1), (2, 2), (4, 2)])
+def test_of_several_pictures_as_many_are_read_as_the_model_is_said_to_make(most: int, read: int) -> None:
     vendor = Replicate()
     good = vendor.behave
 
@@ -77,8 +78,9 @@ def test_output_of_several_pictures() -> None:
         return vendor.prediction("succeeded", output=[link(call, "/files/out.png"), picture_uri(vendor.picture)])
 
     with VendorServer(answer) as server:
-        result = try_on(vendor.provider(server))
-    assert (result.data, *result.more) == (vendor.picture,) * 2
+        fields = {**FIELDS, "pictures": "count"}
+        result = try_on(vendor.provider(server, fields=fields, max_pictures=most))
+    assert (result.data, *result.more) == (vendor.picture,) * read
     assert result.cost_usd is None
 
 

@@ -118,7 +118,6 @@ ANSWERS: list[tuple[str, Answer, Expected]] = [
     ("picture cut", json_answer({"data": [{"b64_json": "AAAAA"}]}), InvalidProviderResponse),
     ("picture odd", json_answer({"data": [{"b64_json": "A*A="}]}), InvalidProviderResponse),
     ("picture not ascii", json_answer({"data": [{"b64_json": "é" * 8}]}), InvalidProviderResponse),
-    ("second picture odd", json_answer({"data": [{"b64_json": "AAAA"}, {}]}), InvalidProviderResponse),
     ("link odd", json_answer({"data": [{"url": ["a"]}]}), InvalidProviderResponse),
     ("link to a private address", json_answer({"data": [{"url": "http://10.0.0.1/a.png"}]}), InvalidProviderResponse),
     ("link to a file", json_answer({"data": [{"url": "file:///etc/passwd"}]}), InvalidProviderResponse),
