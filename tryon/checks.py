@@ -27,7 +27,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,17 @@ from .credits import get_credits, price_names
 from .dispatch import aliases_in_use, providers
 
 Apps = Sequence[AppConfig] | None
+Check = Callable[..., list[CheckMessage]]
+
+
+def _of_a_sane_dictionary(check: Check) -> Check:
+    """The check says nothing where ``check_settings()`` finds values of which nothing can be made."""
+
+    @wraps(check)
+    def checked(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+        return [] if any(_check_types()) else check(app_configs, **kwargs)
+
+    return checked
 
 
 def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
@@ -91,6 +103,27 @@ def _check_types() -> Iterator[CheckMessage]:
         elif (choices := known[name].choices) and value not in choices:
             hint = f"Use one of: {', '.join(map(repr, choices))}."
             yield Error(f'TRYON["{name}"] is {value!r}.', hint=hint, id="tryon.E001")
+        else:
+            yield from _check_items(name, value)
+
+
+LISTS_OF_NAMES = ("FALLBACK_PROVIDERS", "AUTHENTICATION_CLASSES", "FETCH_ALLOWED_HOSTS", "SIZES")
+
+
+def _check_items(name: str, value: Any) -> Iterator[CheckMessage]:
+    """What is in the lists and in PROVIDERS."""
+    for item in value if name in LISTS_OF_NAMES else ():
+        if not isinstance(item, str):
+            yield Error(f'TRYON["{name}"] has {item!r}.', hint="Give names, each a text.", id="tryon.E001")
+    for alias, entry in value.items() if name == "PROVIDERS" else ():
+        where = f'TRYON["PROVIDERS"][{alias!r}]'
+        if not isinstance(alias, str):
+            yield Error(f"{where}: the alias is no text.", hint="Give each provider a name.", id="tryon.E001")
+        if not isinstance(entry, Mapping):
+            hint = 'Give a dictionary, {"BACKEND": …, "OPTIONS": {…}}.'
+            yield Error(f"{where} is no dictionary but {type(entry).__name__}.", hint=hint, id="tryon.E001")
+        elif not isinstance(entry.get("OPTIONS", {}), Mapping):
+            yield Error(f'{where}["OPTIONS"] is no dictionary.', hint='Give {"option": value}.', id="tryon.E001")
 
 
 def _check_authentication() -> Iterator[CheckMessage]:
@@ -190,6 +223,7 @@ def _check_allowed_hosts() -> Iterator[CheckMessage]:
         )
 
 
+@_of_a_sane_dictionary
 def check_providers(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """The providers in use, and the shape of all the others."""
     messages: list[CheckMessage] = []
@@ -217,11 +251,10 @@ def _as_message(alias: str, problem: Problem) -> CheckMessage:
 CANNOT_COUNT = ("DatabaseCache", "FileBasedCache", "DummyCache")
 
 
+@_of_a_sane_dictionary
 def check_prices(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Prices that no picture will ever have. What is no price at all, or of no provider, is E005."""
     names: dict[str, list[str]] = {}
-    if not isinstance(conf.PRICES, Mapping) or not isinstance(conf.PROVIDERS, Mapping):
-        return []  # E001
     for alias in providers:
         with contextlib.suppress(ImproperlyConfigured):  # E002
             sizes = ("", *providers[alias].sizes)
@@ -240,6 +273,7 @@ def check_prices(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+@_of_a_sane_dictionary
 def check_models(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Models whose end is near or past. Those that their provider's class does not know are fine.
 
@@ -274,6 +308,7 @@ def _are_run_on_the_way() -> bool:
     return Path(program).name in ("manage.py", "django-admin") and command != "check"
 
 
+@_of_a_sane_dictionary
 def check_throttle(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Whether the cache behind the throttle can count."""
     if not conf.THROTTLE_RPM:
@@ -292,6 +327,7 @@ def check_throttle(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+@_of_a_sane_dictionary
 def check_circuits(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Whether the cache of the circuits can remember them, and for all processes."""
     backend = str(settings.CACHES.get(conf.CIRCUIT_CACHE, {}).get("BACKEND", ""))

@@ -161,6 +161,8 @@ class Dispatch:
 
     provider: AIProvider
     """The one that is asked, or was asked last; none before ``begin()``."""
+    _fitted: TryOnRequest
+    """The request with the photos as that provider takes them."""
 
     def __init__(self, alias: str, load: Callable[[str], int]) -> None:
         self._aliases = [alias] if alias else aliases_in_use()
@@ -290,6 +292,7 @@ class Dispatch:
         if was_half_open and not await in_thread(self._look_again, provider.alias):
             self._pass_over(provider, "circuit_open")
             raise ProviderUnavailable("The circuit is half-open, and another run probes.", provider=provider.alias)
+        await self._fit_photos()
         budget = budgets.setdefault(provider.alias, RetryBudget())
         budget.deposit()
         retry = 0
@@ -369,10 +372,7 @@ class Dispatch:
         self._had_a_chance = timeout >= min(fair, conf.DEADLINE / 2)
         if self.job:
             return await provider.look_up(self.job, timeout=timeout)
-        assert self._request is not None  # noqa: S101 - of generate()
-        request = self._request
-        person, garment = await self._fit(request.person, provider), await self._fit(request.garment, provider)
-        request = dataclasses.replace(request, person=person, garment=garment, note_job=self._note)
+        request = dataclasses.replace(self._fitted, note_job=self._note)
         return await provider.try_on(request, timeout=timeout)
 
     def _timeout(self, provider: AIProvider) -> float:
@@ -384,13 +384,18 @@ class Dispatch:
         # One that hangs leaves time for the next. A job is waited for: nobody else is asked for it.
         return left * SHARE if self._aliases and not provider.keeps_jobs else left
 
-    @staticmethod
-    async def _fit(photo: Photo, provider: AIProvider) -> Photo:
-        """The photo as this provider takes it."""
-        types, most = provider.photo_types, provider.max_photo_bytes
+    async def _fit_photos(self) -> None:
+        """The photos as this provider takes them. Raise ``UnusableImage`` for one that cannot be decoded."""
+        assert self._request is not None  # noqa: S101 - of generate()
+        person = await self._fit(self._request.person, field="user_image_url")
+        garment = await self._fit(self._request.garment, field="catalog_image_url")
+        self._fitted = dataclasses.replace(self._request, person=person, garment=garment)
+
+    async def _fit(self, photo: Photo, *, field: str) -> Photo:
+        types, most = self.provider.photo_types, self.provider.max_photo_bytes
         if photo.content_type in types and len(photo.data) <= most:
             return photo
-        fitting = functools.partial(images.fit, photo, types=types, max_bytes=most)
+        fitting = functools.partial(images.fit, photo, field=field, types=types, max_bytes=most)
         return await asyncio.get_running_loop().run_in_executor(images.decoders(), fitting)
 
     async def _note(self, job: str) -> None:

@@ -68,6 +68,8 @@ QUICK_SEGMENTS: Final = frozenset(
 )
 """What a header may hold for a file to be quick: nothing that is compressed, long, or decides what to do with it."""
 
+DAMAGED: Final = "the image is damaged. Save it again as JPEG or PNG and retry."
+
 Segment = TypeVar("Segment")
 
 
@@ -144,19 +146,25 @@ def normalise(data: bytes, *, field: str) -> Photo:
     except (NotAnImage, ImageTooLarge) as error:
         raise type(error)(f"{field}: {error}", field=field) from None
     except Exception as error:  # of any class: whatever in a damaged file Pillow has tripped over
-        raise UnusableImage(
-            f"{field}: the image is damaged. Save it again as JPEG or PNG and retry.", field=field
-        ) from error
+        raise UnusableImage(f"{field}: {DAMAGED}", field=field) from error
 
 
-def fit(photo: Photo, *, types: Collection[str], max_bytes: int) -> Photo:
+def fit(photo: Photo, *, field: str, types: Collection[str], max_bytes: int) -> Photo:
     """A normalised photo as a vendor takes it: of one of ``types``, with at most ``max_bytes``.
 
-    As it is, if that fits; else as a JPEG, as many pixels of it as there is room for.
+    As it is, if that fits; else as a JPEG, as many pixels of it as there is room for. It may be decoded here for the
+    first time: raise ``UnusableImage``, which names ``field``, if it is damaged.
     """
     if photo.content_type in types and len(photo.data) <= max_bytes:
         return photo
-    image = _to_srgb(_open(photo.data))
+    try:
+        image = _to_srgb(_open(photo.data))
+    except Exception as error:
+        raise UnusableImage(f"{field}: {DAMAGED}", field=field) from error
+    return _as_jpeg(image, max_bytes)
+
+
+def _as_jpeg(image: Image.Image, max_bytes: int) -> Photo:
     while True:
         out = io.BytesIO()
         image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)

@@ -71,8 +71,28 @@ def test_unknown_alias() -> None:
 
 def test_unknown_key() -> None:
     assert refusal({"BACKEND": FAKE, "OPTION": {}}) == (
-        'TRYON["PROVIDERS"]["shop"] has an unknown key \'OPTION\'. Use "BACKEND" and "OPTIONS".'
+        'TRYON["PROVIDERS"]["shop"] has an unknown key \'OPTION\'. Use "BACKEND", "OPTIONS", "TIMEOUT" and "MAX_RUNS".'
     )
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "5", True, float("inf"), float("nan")])
+def test_a_timeout_that_is_none(timeout: Any) -> None:
+    assert refusal({"BACKEND": FAKE, "TIMEOUT": timeout}) == (
+        f'TRYON["PROVIDERS"]["shop"]["TIMEOUT"] is {timeout!r}. Give seconds, more than 0.'
+    )
+
+
+@pytest.mark.parametrize("most", [0, -1, "5", True, 1.5])
+def test_a_number_of_runs_that_is_none(most: Any) -> None:
+    assert refusal({"BACKEND": FAKE, "MAX_RUNS": most}) == (
+        f'TRYON["PROVIDERS"]["shop"]["MAX_RUNS"] is {most!r}. Give a whole number, 1 or more.'
+    )
+
+
+def test_an_alias_that_no_row_can_hold() -> None:
+    registry = ProviderRegistry(lambda: {"a" * 51: {"BACKEND": FAKE}})
+    with pytest.raises(InvalidProviderError, match=r"the alias has 51 characters\. Use 50 at most"):
+        registry["a" * 51]
 
 
 def test_unknown_option() -> None:

@@ -248,3 +248,27 @@ def test_the_checks_are_wired_to_manage_py(tryon: Callable[..., None]) -> None:
     tryon(PROVIDR="local")
     with pytest.raises(SystemCheckError, match=r"tryon\.E001"):
         call_command("check")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [],
+        None,
+        {"PROVIDERS": ["fake"]},
+        {"PROVIDERS": {"fake": None}},
+        {"PROVIDERS": {"fake": {"BACKEND": "providers.fake.FakeProvider", "OPTIONS": None}}},
+        {"PROVIDERS": {3: {"BACKEND": "providers.fake.FakeProvider"}}},
+        {"FALLBACK_PROVIDERS": [["fake"]]},
+        {"AUTHENTICATION_CLASSES": [3]},
+        {"SIZES": [2]},
+        {"PRICES": 3},
+        {"CIRCUIT_CACHE": ["default"]},
+    ],
+    ids=repr,
+)
+def test_e001_whatever_stands_in_the_settings_no_check_stumbles(settings: Settings, broken: Any) -> None:
+    settings.TRYON = broken
+    found = ids([message for message in run_checks() if str(message.id).startswith("tryon.")])
+    assert found
+    assert set(found) == {"tryon.E001"}

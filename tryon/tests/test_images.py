@@ -418,19 +418,29 @@ def _noise(image_format: str, width: int = 400, height: int = 600) -> Photo:
 
 def test_a_photo_that_fits_is_not_touched() -> None:
     photo = _noise("PNG")
-    assert fit(photo, types=["image/png"], max_bytes=len(photo.data)) is photo
+    assert fit(photo, field="f", types=["image/png"], max_bytes=len(photo.data)) is photo
 
 
 def test_a_photo_of_another_type_becomes_a_jpeg_of_the_same_size() -> None:
     photo = _noise("WEBP")
-    fitted = fit(photo, types=["image/jpeg", "image/png"], max_bytes=10**7)
+    fitted = fit(photo, field="f", types=["image/jpeg", "image/png"], max_bytes=10**7)
     assert inspect(fitted.data) == ImageInfo("image/jpeg", 400, 600)
     assert (fitted.content_type, fitted.width, fitted.height) == ("image/jpeg", 400, 600)
 
 
 @pytest.mark.parametrize("max_bytes", [200_000, 20_000])
 def test_a_photo_that_is_too_large_keeps_as_many_pixels_as_there_is_room_for(max_bytes: int) -> None:
-    fitted = fit(_noise("PNG"), types=["image/png", "image/jpeg"], max_bytes=max_bytes)
+    fitted = fit(_noise("PNG"), field="f", types=["image/png", "image/jpeg"], max_bytes=max_bytes)
     assert max_bytes / 4 < len(fitted.data) <= max_bytes
     assert fitted.width / fitted.height == pytest.approx(2 / 3, rel=0.03)
     decode(fitted.data)
+
+
+def test_a_photo_that_is_first_decoded_to_fit_and_is_damaged_is_refused() -> None:
+    out = io.BytesIO()
+    Image.frombytes("RGB", (90, 90), Random(7).randbytes(90 * 90 * 3)).save(out, "WEBP", lossless=True)  # noqa: S311
+    data = bytearray(out.getvalue())
+    data[40:-40] = bytes(len(data) - 80)
+    photo = normalise(bytes(data), field="catalog_image_url")
+    with pytest.raises(UnusableImage, match="catalog_image_url: the image is damaged"):
+        fit(photo, field="catalog_image_url", types=["image/jpeg"], max_bytes=10**7)

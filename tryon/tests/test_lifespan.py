@@ -16,6 +16,7 @@ from django.core.asgi import get_asgi_application
 
 from providers.fake import FakeProvider
 from tryon import lifespan, pipeline
+from tryon.dispatch import providers
 from tryon.lifespan import Lifespan, is_draining
 
 from .shop import URL
@@ -108,12 +109,11 @@ def test_a_start_that_fails_is_told(tryon: Callable[..., None]) -> None:
     assert answer["message"] == "ValueError: could not convert string to float: 'soon'"
 
 
-def test_an_end_that_fails_is_told(fake: Callable[..., FakeProvider], monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(self: FakeProvider) -> None:
+def test_an_end_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
         raise OSError("The pool is stuck.")
 
-    fake()
-    monkeypatch.setattr(FakeProvider, "aclose", fail)
+    monkeypatch.setattr("tryon.lifespan.close_providers", fail)
 
     async def main() -> Any:
         server = Server()
@@ -121,6 +121,31 @@ def test_an_end_that_fails_is_told(fake: Callable[..., FakeProvider], monkeypatc
         return await server.stop()
 
     assert asyncio.run(main()) == {"type": "lifespan.shutdown.failed", "message": "OSError: The pool is stuck."}
+
+
+def test_a_provider_that_fails_to_close_is_logged_and_the_others_are_closed(
+    tryon: Callable[..., None], monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    closed = []
+
+    async def close(self: FakeProvider) -> None:
+        closed.append(self.alias)
+        if self.alias == "a":
+            raise OSError("The pool is stuck.")
+
+    entry = {"BACKEND": "providers.fake.FakeProvider"}
+    tryon(PROVIDER="a", PROVIDERS={"a": entry, "b": entry})
+    assert [providers[alias].alias for alias in ("a", "b")] == ["a", "b"]
+    monkeypatch.setattr(FakeProvider, "aclose", close)
+
+    async def main() -> Any:
+        server = Server()
+        await server.start()
+        return await server.stop()
+
+    assert asyncio.run(main()) == {"type": "lifespan.shutdown.complete"}
+    assert closed == ["a", "b"]
+    assert "Provider 'a' could not be closed." in log.text
 
 
 def test_everything_else_passes_unchanged() -> None:
