@@ -38,6 +38,9 @@ SUCCESSOR: Final = "gemini-nano-banana-2.1"
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 
 
+UNMARKED: Final = "With a seed this picture has no watermark that tells how it was made."
+
+
 class VertexProvider(GoogleProvider):
     """The photos are all it takes; the picture has the size of the person's.
 
@@ -173,7 +176,7 @@ class VertexProvider(GoogleProvider):
     def _result(self, request: TryOnRequest, response: RecontextImageResponse) -> TryOnResult:
         made = response.generated_images or []
         pictures = [data for image in made if (data := _bytes(image))]
-        if not pictures and any(image.rai_filtered_reason for image in made):
+        if len(pictures) < request.pictures and any(image.rai_filtered_reason for image in made):
             codes = ", ".join(_support_codes(made))
             raise ContentRefused(
                 f"Vertex AI's content policy refused ({codes or 'it does not say why'}).", category=codes, status=200
@@ -188,6 +191,7 @@ class VertexProvider(GoogleProvider):
             content_type=one_line(first and first.mime_type) or asked,
             model=self._model,
             seed=request.seed,
+            warnings=() if request.seed is None else (UNMARKED,),
         )
 
 

@@ -78,6 +78,7 @@ def test_what_is_asked_for_reaches_the_wire(vertex: tuple[Vertex, VendorServer])
     }
     assert (result.data, result.more) == (double.picture, (double.picture,) * 2)
     assert result.seed == 0
+    assert result.warnings == ("With a seed this picture has no watermark that tells how it was made.",)
 
 
 def test_the_requests_output_format_comes_before_the_options(vertex: tuple[Vertex, VendorServer]) -> None:
@@ -125,11 +126,13 @@ def test_google_is_asked_in_the_region_without_a_base_url(monkeypatch: pytest.Mo
 # What comes back
 
 
-def test_a_filtered_picture_does_not_take_the_others_with_it() -> None:
+def test_a_filtered_picture_of_several_is_a_refusal() -> None:
+    """Whoever pays for three is not given two."""
     first, second = picture(color="#111111"), picture("JPEG", "#222222")
     predictions = [{"raiFilteredReason": REASON}, prediction(first), prediction(second, mimeType="image/jpeg")]
     with VendorServer(json_answer({"predictions": predictions})) as server:
-        result = try_on(make(server), pictures=3)
+        assert type(failure_of(make(server), pictures=3)) is errors.ContentRefused
+        result = try_on(make(server), pictures=2)
     assert (result.data, result.more, result.content_type) == (first, (second,), "image/png")
 
 
