@@ -273,7 +273,7 @@ class AIProvider:
             raise ProviderRejectedInput(f"The {role}'s photo is {found}; {self} takes {takes}.", provider=self.alias)
 
     def _refuse(self, field: str, value: object, sentence: str) -> None:
-        raise UnsupportedFeature(f"{field}={value}: {self} {sentence}", provider=self.alias)
+        raise UnsupportedFeature(f"{field}={value}: {self} {sentence}", field=field, provider=self.alias)
 
     def _without_what_is_lacking(self, request: TryOnRequest) -> tuple[TryOnRequest, tuple[str, ...]]:
         """The request without what this provider cannot do and the picture can do without; and what to say of it."""

@@ -89,6 +89,11 @@ class UnsupportedFeature(ProviderError):
 
     code = "unsupported_feature"
 
+    def __init__(self, message: str, *, field: str = "", **kwargs: object) -> None:
+        super().__init__(message, **kwargs)  # type: ignore[arg-type]
+        self.field = field
+        """The request's field that asks for it."""
+
 
 class ContentRefused(ProviderError):
     """The vendor's content policy refuses the photos or the result. Never retried."""

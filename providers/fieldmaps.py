@@ -115,7 +115,7 @@ class MappedProvider(JobProvider):
             "categories": categories,
             "inputs": inputs,
             "max_pictures": max_pictures,
-            "output_formats": None if output_formats is None else tuple(output_formats),
+            "output_formats": None if output_formats is None else _words(alias, output_formats),
         }
         changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         if fields is not None:
@@ -190,6 +190,12 @@ class MappedProvider(JobProvider):
 
 
 _EXAMPLE: Final = 'For instance {"person": "human_image", "garment": "cloth_image", "prompt": "prompt"}.'
+
+
+def _words(alias: str, formats: object) -> tuple[str, ...]:
+    if not isinstance(formats, list | tuple) or not all(isinstance(each, str) for each in formats):
+        raise bad_option(alias, "output_formats", formats, f"Give a list of some of: {', '.join(OUTPUT_FORMATS)}.")
+    return tuple(formats)
 
 
 def _is_path(path: str) -> bool:

@@ -37,7 +37,7 @@ from providers.registry import ProviderRegistry
 
 from . import circuit, images
 from .conf import conf
-from .exceptions import GenerationFailed, Overloaded
+from .exceptions import DeadlineExceeded, GenerationFailed, Overloaded
 from .signals import provider_alert
 from .threads import in_thread
 
@@ -292,7 +292,11 @@ class Dispatch:
         if was_half_open and not await in_thread(self._look_again, provider.alias):
             self._pass_over(provider, "circuit_open")
             raise ProviderUnavailable("The circuit is half-open, and another run probes.", provider=provider.alias)
-        await self._fit_photos()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await self._fit_photos()
+        except TimeoutError as error:
+            raise DeadlineExceeded from error
         budget = budgets.setdefault(provider.alias, RetryBudget())
         budget.deposit()
         retry = 0

@@ -197,6 +197,6 @@ class GenerationFailed(TryOnError):
     default_detail = "The try-on could not be made. Nothing was charged."
 
     def __init__(self, error: ProviderError) -> None:
-        super().__init__(_public_sentence(error))
+        super().__init__(_public_sentence(error), field=error.field if isinstance(error, UnsupportedFeature) else "")
         self.code = error.code if error.code in STATUS else ProviderError.code
         self.retry_after = error.retry_after
