@@ -10,8 +10,7 @@ import pytest
 
 from providers.errors import ProviderRejectedInput, ProviderTimeout, ProviderUnavailable
 
-from .asking import failure_of, job_of, resume, run, try_on
-from .test_vendors import TROUBLES
+from .asking import job_of, resume, run, try_on
 from .vendor import Answer, Call, VendorServer, try_on_request
 from .vendors import Trouble
 from .vendors.all import DOUBLES
@@ -19,10 +18,6 @@ from .vendors.jobs import JobDouble
 
 JOBS = [double for double in DOUBLES if issubclass(double, JobDouble)]
 each_double = pytest.mark.parametrize("double", [pytest.param(double, id=double.alias) for double in JOBS])
-each_trouble = pytest.mark.parametrize(
-    ("double", "trouble"),
-    [param for param in TROUBLES if issubclass(param.values[0], JobDouble)],  # type: ignore[arg-type]
-)
 
 
 @each_double
@@ -53,16 +48,6 @@ def test_a_job_is_polled_until_it_is_done(double: type[JobDouble]) -> None:
     with VendorServer(vendor) as server:
         assert try_on(vendor.provider(server)).data == vendor.picture
     assert [vendor.step(call) for call in server.calls].count(vendor.steps[1]) == 5
-
-
-@each_trouble
-def test_an_error_says_whether_the_job_is_over(double: type[JobDouble], trouble: Trouble) -> None:
-    vendor = double()
-    vendor.trouble = trouble
-    with VendorServer(vendor) as server:
-        error = failure_of(vendor.provider(server))
-    if trouble.step != vendor.steps[0]:  # before there is a job, nobody asks
-        assert error.job_is_over == vendor.ends(trouble), str(error)
 
 
 @each_double

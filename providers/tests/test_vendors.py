@@ -18,6 +18,7 @@ from .asking import failure_of, run, try_on
 from .vendor import Answer, VendorServer, try_on_request
 from .vendors import KEY, Double, Trouble
 from .vendors.all import DOUBLES
+from .vendors.jobs import JobDouble
 
 TROUBLES = [
     pytest.param(double, trouble, id=f"{double.alias}: {trouble.name} at {trouble.step}")
@@ -65,6 +66,8 @@ def test_trouble(double: type[Double], trouble: Trouble, caplog: pytest.LogCaptu
     assert error.provider == double.alias
     if isinstance(error, ContentRefused):
         assert error.category == trouble.category
+    if isinstance(vendor, JobDouble) and trouble.step != vendor.steps[0]:  # before there is a job, nobody asks
+        assert error.job_is_over == vendor.ends(trouble)
     if trouble.retry_after is not None:
         assert error.retry_after == trouble.retry_after
     demand_no_leak(error, provider, caplog)
