@@ -256,8 +256,11 @@ class AIProvider:
         if request.seed is not None and not self.supports_seed:
             self._refuse("seed", request.seed, "cannot repeat a picture by seed. Leave seed out.")
         if not 1 <= request.pictures <= self.max_pictures:
-            most = f"at most {self.max_pictures}" if self.max_pictures > 1 else "one"
-            self._refuse("pictures", request.pictures, f"makes {most} at a time. Ask for 1 to {self.max_pictures}.")
+            most = self.max_pictures
+            makes = (
+                f"makes 1 to {most} at a time. Ask for that many." if most > 1 else "makes one at a time. Ask for 1."
+            )
+            self._refuse("pictures", request.pictures, makes)
         if request.size and request.size not in self.sizes:
             known = f"Use one of: {', '.join(self.sizes)}." if self.sizes else "Leave size out."
             self._refuse("size", request.size, f"cannot be told this size. {known}")

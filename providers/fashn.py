@@ -38,8 +38,8 @@ DOLLARS_PER_CREDIT: Final = Decimal("0.075")
 class FashnProvider(JobProvider):
     """The models tryon-max (follows the prompt; 1k to 4k) and tryon-v1.6 (by category; 864x1296 pixels; faster).
 
-    Pictures come as base64 and are then not stored at the vendor. Failed jobs are not charged, so another attempt is
-    not a second paid one.
+    ``mode`` weighs time against quality; ``resolution`` is for tryon-max alone. Pictures come as base64 and are then
+    not stored at the vendor. Failed jobs are not charged, so another attempt is not a second paid one.
     """
 
     name: ClassVar[str] = "FASHN"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MODEL: Final = "virtual-try-on-001"
-SUCCESSOR: Final = "gemini-nano-banana-2.1"
+SUCCESSOR: Final = "the provider gemini with its model gemini-nano-banana-2.1"
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 
 

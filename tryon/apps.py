@@ -16,6 +16,7 @@ class TryOnConfig(AppConfig):
         register(checks.check_settings, "tryon")
         register(checks.check_providers, "tryon")
         register(checks.check_prices, "tryon")
+        register(checks.check_offers, "tryon")
         register(checks.check_models, "tryon_models")
         register(checks.check_throttle, Tags.caches)
         register(checks.check_circuits, Tags.caches)

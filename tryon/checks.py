@@ -19,6 +19,7 @@ W006    the provider in use lacks something on this machine, such as its model f
 W007    PRICES is about a model or size that its provider does not have
 W008    a model in use will be shut down within 60 days
 W009    the cache of the circuits forgets them, or is each process's own
+W010    requests may ask for what the provider in use cannot make
 I001    something to know about a provider in use, such as what its vendor does with photos
 ======  ==========================================================================================
 """
@@ -239,6 +240,23 @@ def check_providers(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
+@_of_a_sane_dictionary
+def check_offers(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """What requests may ask for and the provider in use cannot make."""
+    messages: list[CheckMessage] = []
+    with contextlib.suppress(ImproperlyConfigured):  # E002
+        provider = providers[conf.PROVIDER]
+        offers = [size for size in conf.SIZES if size not in provider.sizes]
+        if provider.max_pictures < conf.MAX_PICTURES:
+            offers.append(f"{conf.MAX_PICTURES} pictures")
+        for offer in offers:
+            text = f"TRYON lets requests ask for {offer}, which the provider {conf.PROVIDER!r} cannot make."
+            makes = f"up to {provider.max_pictures} pictures and the sizes {', '.join(provider.sizes) or '(none)'}"
+            hint = f"It makes {makes}. Lower MAX_PICTURES, or take the size out of SIZES."
+            messages.append(Warning(text, hint=hint, id="tryon.W010"))
+    return messages
+
+
 def _as_message(alias: str, problem: Problem) -> CheckMessage:
     text = f"Provider {alias!r}: {problem.message}"
     if not problem.of_settings:
@@ -299,6 +317,8 @@ def _instead(alias: str, successor: str) -> str:
     where = f'the OPTIONS of TRYON["PROVIDERS"]["{alias}"]'
     if not successor:
         return f"Its vendor names no successor. Choose another model in {where}, or another provider."
+    if " " in successor:  # it is not a model of the same provider
+        return f"Use {successor}."
     return f"The successor: {successor}. Change the model in {where}."
 
 

@@ -70,6 +70,7 @@ class OpenAIProvider(AIProvider):
     "https://shop.openai.azure.com", and ``model`` the name of a deployment in it. It is best named after its model:
     sizes and shutdown dates are known by that name.
 
+    Costs are at OpenAI's list price, whatever server makes the pictures, but for Azure's, which are not known.
     The SDK's environment variables do not count. A price by size needs a ``size`` of one's own: with "auto" there is
     none.
     """

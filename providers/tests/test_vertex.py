@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from providers import errors
 from providers.base import Photo
-from providers.vertex import VertexProvider
+from providers.vertex import SUCCESSOR, VertexProvider
 
 from .asking import failure_of, try_on
 from .vendor import VendorServer, json_answer, photo, try_on_request
@@ -233,7 +233,7 @@ def problems(**options: Any) -> dict[str, bool]:
 def test_the_model_retires() -> None:
     assert problems() == {}
     model, _ = VertexProvider.models
-    assert (model.shutdown, model.successor) == (date(2027, 1, 20), "gemini-nano-banana-2.1")
+    assert (model.shutdown, model.successor) == (date(2027, 1, 20), SUCCESSOR)
 
 
 def test_check_tells_of_a_project_that_is_missing() -> None:

@@ -137,6 +137,17 @@ def test_w009_a_cache_that_cannot_hold_circuits_for_all_processes(
     assert checks.check_circuits(None) == []
 
 
+def test_w010_what_requests_may_ask_for_and_nobody_can_make(tryon: Callable[..., None]) -> None:
+    entry = {"BACKEND": "providers.fake.FakeProvider"}
+    tryon(PROVIDER="fake", PROVIDERS={"fake": entry}, MAX_PICTURES=5, SIZES=["4k"])
+    messages = checks.check_offers(None)
+    assert ids(messages) == ["tryon.W010", "tryon.W010"]
+    assert "4k" in messages[0].msg
+    assert "5 pictures" in messages[1].msg
+    tryon(PROVIDER="fake", PROVIDERS={"fake": entry}, MAX_PICTURES=4, SIZES=[])
+    assert checks.check_offers(None) == []
+
+
 class AsyncAuthentication:
     async def authenticate(self, request: Any) -> None:
         return None

@@ -116,11 +116,9 @@ def test_providers_that_are_not_in_use_may_be_as_old_as_they_like(tryon: Callabl
     assert look() == []
 
 
-def test_fallbacks_are_in_use_and_each_is_named_once(
-    tryon: Callable[..., None], today: Today, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tryon(PROVIDER="new", PROVIDERS={"new": aged(model="aged-3"), "old": aged(), "older": aged(model="aged-1")})
-    monkeypatch.setattr(Conf, "FALLBACK_PROVIDERS", ["old", "nobody", "old", "new", 7], raising=False)
+def test_fallbacks_are_in_use_and_each_is_named_once(tryon: Callable[..., None], today: Today) -> None:
+    providers = {"new": aged(model="aged-3"), "old": aged(), "older": aged(model="aged-1")}
+    tryon(PROVIDER="new", PROVIDERS=providers, FALLBACK_PROVIDERS=["old", "nobody", "old", "new"])
     today(before(0))
     [message] = look()
     assert "'old'" in message.msg

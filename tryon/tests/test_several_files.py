@@ -401,7 +401,7 @@ def test_by_default_there_is_one_picture(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        ({"pictures": 5}, "pictures=5: Fake makes at most 4 at a time. Ask for 1 to 4."),
+        ({"pictures": 5}, "pictures=5: Fake makes 1 to 4 at a time. Ask for that many."),
         ({"size": "2k"}, "size=2k: Fake cannot be told this size. Leave size out."),
     ],
 )
