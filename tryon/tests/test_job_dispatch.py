@@ -25,7 +25,11 @@ from .shop import CHARGED, RELEASED, Shop, png
 from .test_disconnect import hang_up
 from .vendors_in_use import DOWN, HANG, RESET, SHORT, asked, attempts, fake_entry, openai_at
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("database"),
+    pytest.mark.one_database,
+]
 
 
 class JobProvider(QueueProvider):

@@ -26,7 +26,11 @@ from .test_jobs import queue
 
 __all__ = ["queue"]
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("database"),
+    pytest.mark.one_database,
+]
 
 FAKE = {"fake": {"BACKEND": "providers.fake.FakeProvider"}}
 CLIP = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
