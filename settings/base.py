@@ -206,7 +206,7 @@ TRYON = {
             "openai.OpenAIProvider",
             api_key=env.str("OPENAI_API_KEY", default=""),
             base_url=env.str("OPENAI_BASE_URL", default=""),
-            azure_api_version=env.str("AZURE_OPENAI_API_VERSION", default=""),
+            azure_api_version=env.str("OPENAI_AZURE_API_VERSION", default=""),
             model=env.str("OPENAI_MODEL", default=""),
         ),
         "gemini": provider(

@@ -92,8 +92,11 @@ def _note_failure(alias: str, *, was_probe: bool) -> bool:
 
 def note_success(alias: str) -> None:
     """The probe found the provider well."""
-    keys = [_key(alias, name) for name in ("open", "failures", "probe")]
-    _asking(lambda: _cache().delete_many(keys), None)
+    _asking(lambda: _close(alias), None)
+
+
+def _close(alias: str) -> None:
+    _cache().delete_many([_key(alias, name) for name in ("open", "failures", "probe")])
     logger.warning("The circuit of provider %r is closed again.", alias)
 
 

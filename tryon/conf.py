@@ -73,7 +73,7 @@ class Conf:
     """``{alias: {"BACKEND": dotted path, "OPTIONS": {...}, "TIMEOUT": seconds, "MAX_RUNS": runs}}``, as in STORAGES.
 
     ``TIMEOUT`` is for one attempt, by default the time that the run has left, or two thirds of it where there is a
-    fallback; ``MAX_RUNS`` for one process.
+    fallback; a job that the vendor took has all that is left. ``MAX_RUNS`` is for one process.
     """
 
     FALLBACK_PROVIDERS = Setting[Sequence[str]]((), (list, tuple))

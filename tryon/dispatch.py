@@ -383,9 +383,11 @@ class Dispatch:
         """Seconds for one attempt."""
         left = self._left()
         own: float | None = conf.PROVIDERS[provider.alias].get("TIMEOUT")
+        if self.job:
+            return left  # it takes as long as it takes, and nobody else is asked for it
         if own is not None:
             return min(left, own)
-        # One that hangs leaves time for the next. A job is waited for: nobody else is asked for it.
+        # One that hangs leaves time for the next; where there is a job, there is no next.
         return left * SHARE if self._aliases and not provider.keeps_jobs else left
 
     async def _fit_photos(self) -> None:

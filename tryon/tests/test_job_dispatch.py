@@ -13,6 +13,7 @@ import pytest
 from providers.base import TryOnResult
 from providers.errors import InvalidProviderResponse, ProviderUnavailable
 from providers.tests.vendor import Answer, Call, VendorServer, json_answer
+from providers.tests.vendors.fashn import Fashn
 from tryon import dispatch, pipeline, recovery, request_id
 from tryon.dispatch import RetryBudget
 from tryon.exceptions import ShuttingDown
@@ -198,6 +199,19 @@ def test_a_job_takes_longer_than_an_attempt_and_is_looked_up(
     assert shop.post().status_code == 200
     assert jobs.methods() == ["POST", "GET", "GET", "GET"]
     assert attempts() == [("jobs", "provider_timeout"), ("jobs", "succeeded")]
+    assert shop.ledger() == [("grant", 3), *CHARGED]
+
+
+def test_a_job_may_take_far_longer_than_all_attempts_of_its_timeout(shop: Shop, tryon: Callable[..., None]) -> None:
+    """TIMEOUT is for getting an answer, and the job is one."""
+    double = Fashn()
+    double.still_working = 25
+    with VendorServer(double) as server:
+        entry = {"BACKEND": double.backend, "OPTIONS": double.options(server), "TIMEOUT": 0.05}
+        tryon(PROVIDER="fashn", PROVIDERS={"fashn": entry})
+        assert shop.post().status_code == 200
+    assert attempts() == [("fashn", "provider_timeout"), ("fashn", "succeeded")]
+    assert [double.step(call) for call in server.calls].count("run") == 1
     assert shop.ledger() == [("grant", 3), *CHARGED]
 
 
