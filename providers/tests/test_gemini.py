@@ -187,6 +187,18 @@ def test_google_is_asked_without_a_base_url(monkeypatch: pytest.MonkeyPatch) -> 
 # What comes back
 
 
+def test_an_id_that_repeats_the_key_is_not_kept(gemini: tuple[Gemini, VendorServer]) -> None:
+    double, server = gemini
+    good = double.behave
+
+    def echo(call: Call) -> Answer:
+        answer = json.loads(good(call).body) | {"responseId": f"resp-{KEY}"}
+        return json_answer(answer)
+
+    server.answer = echo
+    assert try_on(make(server)).provider_id == ""
+
+
 def test_result(gemini: tuple[Gemini, VendorServer]) -> None:
     double, server = gemini
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import gc
 import logging
 import subprocess
@@ -266,6 +267,22 @@ def test_every_picture_of_the_answer_comes_back(vendor: VendorServer) -> None:
     result = try_on(make(vendor), pictures=3)
 
     assert (result.data, result.more, result.warnings) == (b"one", (b"two", b"three"), ())
+
+
+def test_pictures_that_nobody_asked_for_are_not_looked_at(vendor: VendorServer) -> None:
+    data = [{"b64_json": base64.b64encode(b"one").decode()}, {"url": "http://10.0.0.1/a.png"}]
+    vendor.answer = openai_answer(PICTURE, data=data)
+
+    result = try_on(make(vendor))
+
+    assert (result.data, result.more) == (b"one", ())
+
+
+def test_an_id_that_repeats_the_key_is_not_kept(vendor: VendorServer) -> None:
+    answer = openai_answer(PICTURE)
+    vendor.answer = dataclasses.replace(answer, headers={**answer.headers, "x-request-id": f"Bearer {KEY.upper()}"})
+
+    assert try_on(make(vendor)).provider_id == ""
 
 
 def test_fewer_pictures_than_asked_for_come_back_as_they_are(vendor: VendorServer) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from providers.fake import FakeProvider
 from providers.tests.vendor import Answer, VendorServer
+from tryon import images
 from tryon.models import TryOn
 
 from .shop import CHARGED, RELEASED, Shop
@@ -104,6 +107,24 @@ def test_photos_that_take_the_whole_time_leave_nothing_to_ask_with(
     assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
     assert not vendor.calls
     assert attempts() == []
+    assert shop.ledger() == [("grant", 3), *RELEASED]
+
+
+def test_photos_that_cannot_be_fitted_in_time_leave_nothing_to_ask_with(
+    shop: Shop, fake: Callable[..., FakeProvider], tryon: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many of them may wait for the few threads that decode."""
+    go_on = threading.Event()
+    monkeypatch.setattr(FakeProvider, "photo_types", ("image/png",))
+    monkeypatch.setattr(images, "fit", lambda photo, **kwargs: go_on.wait(60) and photo)
+    provider = fake()
+    tryon(DEADLINE=0.3)
+    try:
+        response = shop.post()
+    finally:
+        go_on.set()
+    assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+    assert not provider.calls
     assert shop.ledger() == [("grant", 3), *RELEASED]
 
 

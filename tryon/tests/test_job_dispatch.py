@@ -441,6 +441,9 @@ def test_a_fallbacks_job_stands_on_the_row_as_its_own_before_it_is_waited_for(
     assert [(row.status, row.provider, row.model, row.provider_job) for row in rows] == [
         ("running", "jobs", "queue-1", "job-1")
     ]
+    asked = rows[0].attempts[-1]
+    assert (asked["provider"], asked["outcome"], asked["request_id"]) == ("jobs", "asked", "job-1")
+    assert [outcome for _, outcome in attempts(rows[0])][:-1] == ["provider_unavailable"] * 3, "and those before it"
     assert shop.ledger() == [("grant", 3), *CHARGED]
 
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from providers.errors import ProviderUnavailable
 from providers.tests.vendor import VendorServer
 from tryon import pipeline, recovery, runs
+from tryon.credits import get_credits
 from tryon.models import TryOn
 from tryon.recovery import Recovered, recover
 
@@ -241,3 +242,21 @@ def test_a_run_that_fails_with_a_job_is_looked_through_for_files(
 
 def assert_true(happened: bool) -> None:
     assert happened
+
+
+def test_no_credit_waits_for_another_runs_vendor(shop: Shop, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the dead runs those without a job are ended first, whichever come first out of the database."""
+    get_credits().grant(shop.user, 5, reason="test")
+    for job in ("job-1", "", "", "job-2", "", ""):
+        dead = dead_run(shop)
+        assert not job or dead.note_job(job)
+    left: list[int] = []
+    look_up = recovery._look_up
+
+    def count(*args: Any) -> Any:
+        left.append(TryOn.objects.filter(status="running", provider_job="").count())
+        return look_up(*args)
+
+    monkeypatch.setattr(recovery, "_look_up", count)
+    recover()
+    assert left == [0, 0]

@@ -473,3 +473,10 @@ def test_the_operators_own_pictures_are_free_however_many(shop: Shop, media: Pat
     assert len(stored(media)) == 4
     assert shop.ledger() == [("grant", 3)]
     assert isinstance(choose_provider(), FakeProvider)
+
+
+def test_the_seed_of_a_picture_is_kept_and_told(shop: Shop, tryon: Callable[..., None]) -> None:
+    tryon(PROVIDER="fake", PROVIDERS=FAKE)
+    assert shop.post({**shop.body, "seed": 7}).json()["seed"] == 7
+    assert TryOn.objects.get().seed == 7
+    assert shop.post().json()["seed"] is None

@@ -80,6 +80,7 @@ class Fashn(JobDouble):
             answer = json_answer({"id": JOB, "status": status_name, "error": None})
             yield End(status_name, "status", answer, ProviderUnavailable)
         yield Trouble("no id", "run", json_answer({"id": None}), InvalidProviderResponse)
+        yield Trouble("id with the key in it", "run", json_answer({"id": f"job-{KEY}"}), InvalidProviderResponse)
         yield Trouble("odd id", "run", json_answer({"id": "../a b"}), InvalidProviderResponse)
         yield Trouble("long id", "run", json_answer({"id": "a" * 201}), InvalidProviderResponse)
         yield Trouble("odd status", "status", json_answer({"status": ["completed"]}), InvalidProviderResponse)
