@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from providers.base import TryOnResult
-from providers.errors import InvalidProviderResponse
+from providers.errors import ContentRefused, InvalidProviderResponse
 from providers.fake import FakeProvider
 from providers.tests.vendor import Answer, VendorServer, openai_answer, openai_error
 from tryon.models import TryOn
@@ -119,3 +119,16 @@ def test_what_a_vendor_says_of_itself_fits_the_row(shop: Shop, vendor: VendorSer
     assert shop.post().status_code == 503
     assert all(len(attempt["request_id"]) <= 200 for attempt in TryOn.objects.get().attempts)
     assert shop.balance() == 3
+
+
+def test_a_vendors_category_reaches_the_client_on_one_short_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(self: FakeProvider, request: Any) -> Any:
+        raise ContentRefused("Refused.", category="nudity\n" + "x" * 10_000)
+
+    monkeypatch.setattr(FakeProvider, "generate_image", refuse)
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (422, "content_refused")
+    assert "(nudity xxx" in response.json()["detail"]
+    assert "\n" not in response.json()["detail"]
+    assert len(response.json()["detail"]) < 300
+    assert shop.ledger() == [("grant", 3), *RELEASED]

@@ -304,3 +304,18 @@ def test_a_process_that_was_killed_keeps_others_from_looking_for_as_long_as_a_ru
     clock.now += 10
     assert shop.post().status_code == 200
     assert shop.ledger() == [("grant", 3), *RELEASED, *CHARGED]
+
+
+def test_late_failures_neither_prolong_the_pause_nor_take_the_probe_away(
+    circuits: VendorServer, clock: Clock, shared_cache: str
+) -> None:
+    """Of runs that began before the circuit opened, of which there may be many."""
+    open_it()
+    clock.now += 10
+    assert not any(circuit.note_failure("openai") for _ in range(10))
+    assert circuit.states(["openai"])["openai"].wait == PAUSE - 10
+    clock.now += PAUSE - 10
+    assert circuit.claim_probe("openai")
+    assert not any(circuit.note_failure("openai") for _ in range(10))
+    assert state() == "half-open"
+    assert not circuit.claim_probe("openai"), "another run is at it"

@@ -415,7 +415,7 @@ def test_what_the_provider_cannot_make_is_refused_by_name(
     tryon(PROVIDER="fake", PROVIDERS=FAKE, MAX_PICTURES=5, SIZES=["2k"], PRICE=0)
     response = shop.post({**shop.body, **body})
     assert (response.status_code, response.json()["code"]) == (400, "unsupported_feature")
-    assert sentence in response.json()["detail"]
+    assert response.json()["errors"] == {next(iter(body)): [sentence]}
     assert shop.ledger() == [("grant", 3), ("hold", 0), ("release", 0)]
 
 
