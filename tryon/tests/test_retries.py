@@ -327,6 +327,18 @@ def test_a_budget_fills_with_runs_and_with_time_up_to_its_size(monkeypatch: pyte
     assert spent(budget) == 10
 
 
+def test_a_broken_vendor_of_a_small_shop_is_not_hammered_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour with a run every four seconds, each of which wants two retries."""
+    now = [1000.0]
+    monkeypatch.setattr(dispatch, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    budget, retries = RetryBudget(), 0
+    for _ in range(900):
+        now[0] += 4
+        budget.deposit()
+        retries += budget.spend() + budget.spend()
+    assert 150 <= retries <= 160, "ten at first, a tenth of the runs, and one a minute"
+
+
 def test_threads_cannot_spend_a_token_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "time", StandingClock)
     budget = RetryBudget()
