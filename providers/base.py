@@ -171,6 +171,9 @@ class AIProvider:
     max_photo_bytes: int = 50_000_000
     """Bytes of one photo it takes. The caller makes larger ones smaller."""
 
+    ai_generated: bool = True
+    """A generative model makes the picture, which shoppers may have a right to be told."""
+
     makes_video: bool = False
     """Makes a clip as well as a picture."""
 

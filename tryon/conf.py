@@ -159,11 +159,21 @@ class Conf:
     TRUSTED_PROXIES = Setting[int](0, int, least=0)
     """How many proxies of your own append to X-Forwarded-For; 0 ignores the header."""
 
+    KEY_GUESSES = Setting[int](10, int, least=0)
+    """Different wrong API keys a minute from one address, or for one key's prefix, after which no key is looked at
+    from there; 0 looks at all of them."""
+
+    FETCH_URLS = Setting[bool](True, bool)
+    """Whether requests may give URLs of photos; otherwise only the photos themselves."""
+
     FETCH_ALLOWED_HOSTS = Setting[Sequence[str]]((), (list, tuple))
     """``host`` or ``host:port`` names that may be fetched although they are private. For development."""
 
     FETCH_TIMEOUT = Setting[float](15.0, (int, float), least=1)
     """Seconds one image may take to download, redirects included."""
+
+    MAX_DOWNLOADS = Setting[int](100, int, least=2)
+    """Downloads at once in one process; more wait for their turn."""
 
     MAX_IMAGE_BYTES = Setting[int](10 * 1024 * 1024, int, least=1)
     """Bytes one input image may have."""
@@ -174,11 +184,24 @@ class Conf:
     MIN_IMAGE_SIDE = Setting[int](64, int, least=1)
     """Pixels the shorter side of an input image must have."""
 
-    MAX_BODY_BYTES = Setting[int](64 * 1024, int, least=1)
-    """Bytes the body of one API request may have."""
+    PHOTO_MEMORY = Setting[int](64 * 1024 * 1024, int, least=1)
+    """Bytes of photos that one process holds at once, from download to the provider's answer; more wait."""
+
+    DECODE_MEMORY = Setting[int](160 * 1024 * 1024, int, least=1)
+    """Bytes that decoding takes at once in one process. More wait; a photo that alone needs more is refused."""
+
+    MAX_BODY_BYTES = Setting[int](30 * 1024 * 1024, int, least=1)
+    """Bytes the body of one API request may have: two photos of MAX_IMAGE_BYTES fit in, in base64."""
+
+    KEEP_INPUTS = Setting[bool](False, bool)
+    """Whether the photos, without their metadata, are stored beside the picture, and deleted with it."""
 
     STORAGE = Setting[str]("default", str)
     """Alias in STORAGES of the storage that keeps the results."""
+
+    SIGNED_URLS = Setting[int](0, int, least=0, most=7 * DAY)
+    """Seconds for which an address of a picture works, which the app then serves itself; 0 gives out the storage's own
+    addresses."""
 
     SERVICE_NAME = Setting[str]("sakura-rasa-inference", str)
     """What ``GET /`` calls this service."""

@@ -315,6 +315,22 @@ class TryOn(models.Model):
         db_default="",
         help_text=_("A clip whose still is the image."),
     )
+    inputs = models.JSONField(
+        _("inputs"),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text=_("Names in the storage of the photos that were sent, where they are kept."),
+    )
+    no_store = models.BooleanField(
+        _("not kept"),
+        default=False,
+        db_default=False,
+        help_text=_("The picture was only in the answer; its file is gone."),
+    )
+    ai_generated = models.BooleanField(
+        _("AI-generated"), null=True, blank=True, help_text=_("Whether a generative model made the picture.")
+    )
     content_type = models.CharField(_("content type"), max_length=50, blank=True)
     width = models.PositiveIntegerField(_("width"), null=True, blank=True, help_text=_("Pixels."))
     height = models.PositiveIntegerField(_("height"), null=True, blank=True, help_text=_("Pixels."))
@@ -357,6 +373,12 @@ class TryOn(models.Model):
         editable=False,
         help_text=_("Its file may be in the storage although there is no picture."),
     )
+    to_erase = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text=_("Its files are about to be deleted, and then the run."),
+    )
 
     objects = TryOnQuerySet.as_manager()
 
@@ -381,6 +403,7 @@ class TryOn(models.Model):
                 condition=~Q(idempotency_key=""),
                 name="tryon_by_key",
             ),
+            models.Index(fields=["finished_at"], condition=Q(to_erase=True), name="tryon_to_erase"),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -390,7 +413,7 @@ class TryOn(models.Model):
                 name="tryon_one_run_per_key",
             ),
             models.CheckConstraint(
-                condition=Q(has_leftovers=False) | Q(status__in=["failed", "cancelled"]),
+                condition=Q(has_leftovers=False) | Q(status__in=["failed", "cancelled"]) | Q(no_store=True),
                 name="tryon_leftovers_only_without_picture",
             ),
             models.CheckConstraint(
@@ -443,7 +466,14 @@ class TryOn(models.Model):
 class UsageRecord(models.Model):
     """One line of usage for each run that ended, for reports. Written by a receiver, not money."""
 
-    tryon = models.OneToOneField(TryOn, on_delete=models.CASCADE, related_name="usage_record", verbose_name=_("run"))
+    tryon = models.OneToOneField(
+        TryOn,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="usage_record",
+        verbose_name=_("run"),
+        help_text=_("Empty once the run was deleted: usage stays."),
+    )
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
