@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from providers.downloads import DownloadFailed, TooLarge, download, host
 
@@ -12,7 +13,7 @@ from .exceptions import ImageTooLarge, ImageUnreachable
 logger = logging.getLogger("tryon.fetching")
 
 
-async def fetch(url: str, *, field: str) -> bytes:
+async def fetch(url: str, *, field: str, before_body: Callable[[int], Awaitable[None]] | None = None) -> bytes:
     """The body behind ``url``, at most ``MAX_IMAGE_BYTES``, within ``FETCH_TIMEOUT`` seconds.
 
     Only public addresses are dialled, whatever DNS or redirects say (``providers.downloads``). Whatever goes wrong
@@ -20,6 +21,8 @@ async def fetch(url: str, *, field: str) -> bytes:
     than allowed raise ``ImageTooLarge``.
     """
     limit = conf.MAX_IMAGE_BYTES
+    if before_body:
+        await before_body(limit)
     try:
         return await download(url, max_bytes=limit, timeout=conf.FETCH_TIMEOUT, allowed_hosts=conf.FETCH_ALLOWED_HOSTS)
     except TooLarge:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import logging
 import sys
 import threading
@@ -18,13 +19,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext
+from django.core.files.base import File
 from django.db import IntegrityError
 from django.utils.crypto import salted_hmac
 
 from providers.base import AIProvider, Photo, TryOnRequest, TryOnResult
 from providers.errors import ProviderError
 
-from . import images, runs
+from . import bodies, images, runs
 from . import request_id as request_ids
 from .conf import conf
 from .dispatch import Dispatch
@@ -39,6 +41,7 @@ from .exceptions import (
 )
 from .fetching import fetch
 from .heartbeat import heartbeat
+from .memory import Share
 from .models import TryOn, connect
 from .threads import in_thread
 
@@ -232,14 +235,27 @@ class _Run(Generic[T]):
 
     async def generate(self) -> TryOnResult:
         deadline = asyncio.get_running_loop().time() + conf.DEADLINE
+        share = Share(photos=2)
+        try:
+            person, garment = await self._photos(share, deadline)
+            return await self._ask(person, garment, deadline)
+        finally:
+            share.leave()
+
+    async def _photos(self, share: Share, deadline: float) -> tuple[Photo, Photo]:
+        """Both photos, ready to leave; ``share`` becomes what they take."""
         try:
             async with asyncio.timeout_at(deadline):
                 person, garment = await _gather(
-                    _photo(self.order.person, field="user_image_url"),
-                    _photo(self.order.garment, field="catalog_image_url"),
+                    _photo(self.order.person, share, field="user_image"),
+                    _photo(self.order.garment, share, field="catalog_image"),
                 )
         except TimeoutError as error:
             raise DeadlineExceeded from error
+        share.shrink(len(person.data) + len(garment.data))
+        return person, garment
+
+    async def _ask(self, person: Photo, garment: Photo, deadline: float) -> TryOnResult:
         request = TryOnRequest(
             person=person,
             garment=garment,
@@ -256,7 +272,8 @@ class _Run(Generic[T]):
         dispatch = self._dispatch
         assert dispatch is not None  # noqa: S101 - the run is admitted
         try:
-            return await dispatch.generate(request, deadline=deadline, note_job=self._note_job)
+            result = await dispatch.generate(request, deadline=deadline, note_job=self._note_job)
+            return dataclasses.replace(result, warnings=(*self.order.warnings, *result.warnings))
         except ProviderError as error:
             raise GenerationFailed(error) from error
         finally:
@@ -401,16 +418,24 @@ def _pseudonym(user: User | None) -> str:
 # The waiting part
 
 
-async def _photo(source: str | bytes, *, field: str) -> Photo:
-    data = await fetch(source, field=field) if isinstance(source, str) else source
-    if len(data) > conf.MAX_IMAGE_BYTES:
-        raise ImageTooLarge(
-            f"{field}: the image has {len(data):,} bytes; the limit is {conf.MAX_IMAGE_BYTES:,}.", field=field
-        )
-    if images.is_quick(data):
-        return images.normalise(data, field=field)
+async def _photo(source: runs.Source, share: Share, *, field: str) -> Photo:
+    """The photo, ready to leave. It is loaded when there is room for it."""
+    if isinstance(source, str):
+        field = f"{field}_url"
+        source = await fetch(source, field=field, before_body=share.wait)
+    else:
+        size = source.size if isinstance(source, File) else len(source)
+        if size > conf.MAX_IMAGE_BYTES:
+            raise ImageTooLarge(bodies.image_too_large(field, size), field=field)
+        await share.wait(size)
+    if isinstance(source, bytes) and images.is_quick(source):
+        return images.normalise(source, field=field)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(images.decoders(), partial(images.normalise, data, field=field))
+    return await loop.run_in_executor(images.decoders(), partial(_read, source, field=field))
+
+
+def _read(source: File[bytes] | bytes, *, field: str) -> Photo:
+    return images.normalise(source if isinstance(source, bytes) else source.read(), field=field)
 
 
 async def _gather(first: Any, second: Any) -> tuple[Photo, Photo]:

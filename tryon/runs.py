@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from django.core.files.base import ContentFile
+from django.core.files.base import ContentFile, File
 from django.db import IntegrityError, transaction
 from django.dispatch import Signal
 from django.utils import timezone
@@ -47,14 +47,18 @@ MOST_COUNTED: Final = 10**15
 MOST_DOLLARS: Final = 10**6
 
 
+Source: TypeAlias = "str | bytes | File[bytes]"
+"""A photo: the URL, to be fetched, the bytes, or a file with them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What somebody asks for. Photos are URLs, to be fetched, or bytes."""
+    """What somebody asks for."""
 
     user: User | None
     """Who pays; None for the operator's own runs, which cost nothing."""
-    person: str | bytes
-    garment: str | bytes
+    person: Source
+    garment: Source
     catalog_id: str = ""
     prompt: str = ""
     """Empty means the settings' PROMPT."""
@@ -63,6 +67,10 @@ class Order:
     pictures: int = 1
     size: Size = ""
     output_format: OutputFormat = ""
+    no_store: bool = False
+    """Whether the picture is for the answer alone."""
+    warnings: tuple[str, ...] = ()
+    """What to tell whoever asks, beside what the provider says."""
     provider: str = ""
     """Alias; empty means the settings' PROVIDER."""
     request_id: str = ""
@@ -77,13 +85,24 @@ class Order:
             ("pictures", self.pictures, 1),
             ("size", self.size, ""),
             ("output_format", self.output_format, ""),
+            ("no_store", self.no_store, False),
         )
         # Only where they were asked for: the keys of older versions still fit.
         asked += [f"{name}={value}" for name, value, usual in newer if value != usual]
         parts = [part.encode("utf-8", "surrogatepass") for part in asked]
-        photos = (self.person, self.garment)
-        parts += [photo if isinstance(photo, bytes) else photo.encode("utf-8", "surrogatepass") for photo in photos]
-        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+        digests = [hashlib.sha256(part).digest() for part in parts]
+        return hashlib.sha256(b"".join([*digests, _digest(self.person), _digest(self.garment)])).hexdigest()
+
+
+def _digest(photo: Source) -> bytes:
+    if isinstance(photo, File):
+        photo.seek(0)
+        digest = hashlib.sha256()
+        for chunk in photo.chunks():
+            digest.update(chunk)
+        photo.seek(0)
+        return digest.digest()
+    return hashlib.sha256(photo if isinstance(photo, bytes) else photo.encode("utf-8", "surrogatepass")).digest()
 
 
 class Unwanted(Exception):
@@ -211,7 +230,7 @@ def fail(
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ResultFile:
     """One file of a run's result: a picture, or the clip."""
 
     suffix: str
@@ -230,7 +249,7 @@ class Looked:
     """
 
     info: images.ImageInfo
-    files: tuple[File, ...]
+    files: tuple[ResultFile, ...]
 
 
 def inspect(result: TryOnResult, provider: AIProvider, pictures: int = 1) -> Looked:
@@ -238,13 +257,13 @@ def inspect(result: TryOnResult, provider: AIProvider, pictures: int = 1) -> Loo
     first, *others = [_look_at(data, result, provider) for data in (result.data, *result.more)[:pictures]]
     if 1 + len(others) < pictures:
         raise _invalid(f"{1 + len(others)} pictures instead of {pictures}", result, provider)
-    files = [File(f"-{number}{suffix}", data) for number, (_, suffix, data) in enumerate(others, 2)]
+    files = [ResultFile(f"-{number}{suffix}", data) for number, (_, suffix, data) in enumerate(others, 2)]
     if result.video:
         if result.video[4:8] != b"ftyp":
             raise _invalid(f"{len(result.video):,} bytes that are no MP4 clip", result, provider)
-        files.append(File(VIDEO, result.video))
+        files.append(ResultFile(VIDEO, result.video))
     info, suffix, data = first
-    return Looked(info, (*files, File(suffix, data)))
+    return Looked(info, (*files, ResultFile(suffix, data)))
 
 
 def _look_at(data: bytes, result: TryOnResult, provider: AIProvider) -> tuple[images.ImageInfo, str, bytes]:

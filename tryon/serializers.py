@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.core.files.uploadedfile import UploadedFile
 from rest_framework import serializers
 
 from providers.base import OUTPUT_FORMATS, SIZES
 
+from . import bodies
 from .conf import conf
+from .exceptions import ImageTooLarge
 from .models import TryOn
 
 CATEGORIES = ("auto", "tops", "bottoms", "dresses")
@@ -35,6 +38,24 @@ class ImageURLField(serializers.CharField):
         if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
             self.fail("not_http", scheme=url[:40])
         return url
+
+
+class PhotoField(serializers.FileField):
+    """A photo itself: a file of a form, or a ``data:`` URI. Raise ``ImageTooLarge`` if it has too many bytes."""
+
+    default_error_messages = {"empty": "The file is empty. Send a JPEG, PNG or WebP."}
+
+    def to_internal_value(self, data: Any) -> bodies.Upload:
+        name = str(self.field_name)
+        if isinstance(data, str):  # one that is no photo: the parsers make files of those
+            data = bodies.file_of(data.encode(errors="replace"), field=name)
+        if not isinstance(data, UploadedFile):
+            self.fail("invalid")
+        if not data.size:
+            self.fail("empty")
+        if data.size > conf.MAX_IMAGE_BYTES:
+            raise ImageTooLarge(bodies.image_too_large(name, data.size), field=name)
+        return data
 
 
 class Choice(serializers.ChoiceField):
@@ -63,8 +84,12 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
         help_text="Your key, unless it comes in a header, Authorization: Bearer or X-API-Key.",
     )
     catalog_id = serializers.CharField(max_length=200, help_text="Your id of the garment; echoed, never interpreted.")
-    user_image_url = ImageURLField(help_text="Photo of the person: the URL of a JPEG, PNG or WebP.")
-    catalog_image_url = ImageURLField(help_text="Catalogue photo of the garment.")
+    user_image_url = ImageURLField(required=False, help_text="Photo of the person: the URL of a JPEG, PNG or WebP.")
+    catalog_image_url = ImageURLField(required=False, help_text="Catalogue photo of the garment: a URL, likewise.")
+    user_image = PhotoField(
+        required=False, help_text="Instead of user_image_url the photo itself: a file of a form, or a data: URI."
+    )
+    catalog_image = PhotoField(required=False, help_text="Instead of catalog_image_url, likewise.")
     category = Choice(
         CATEGORIES, default="auto", initial="auto", help_text="What kind of garment it is; auto looks at the photo."
     )
@@ -85,6 +110,9 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
         allow_blank=True,
         help_text="Where the provider can be told; else it is what comes.",
     )
+    no_store = serializers.BooleanField(
+        default=False, help_text="Keep no picture here: the answer has it in base64, and nobody can ask for it again."
+    )
 
     def validate_pictures(self, pictures: int) -> int:
         most = conf.MAX_PICTURES
@@ -98,6 +126,18 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
             offer = f"Ask for one of: {', '.join(conf.SIZES)}." if conf.SIZES else "Leave size out."
             raise serializers.ValidationError(f"This server does not offer {size}. {offer}")
         return size
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        problems: dict[str, Any] = {}
+        for name in bodies.PHOTO_FIELDS:
+            url = f"{name}_url"
+            if name in attrs and url in attrs:
+                problems[name] = f"Send {name} or {url}, not both."
+            elif name not in attrs and url not in attrs:
+                problems[url] = f"This field is required, or {name}, the photo itself."
+        if problems:
+            raise serializers.ValidationError(problems)
+        return attrs
 
 
 class ResultSerializer(serializers.Serializer[TryOn]):

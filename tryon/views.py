@@ -11,14 +11,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import (
-    BadRequest,
     DisallowedHost,
     PermissionDenied,
     RequestDataTooBig,
-    SuspiciousOperation,
 )
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
@@ -38,7 +35,6 @@ from rest_framework.exceptions import (
     UnsupportedMediaType,
     ValidationError,
 )
-from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -46,11 +42,11 @@ from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import APIView
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from . import health, pipeline, recovery, request_id, runs
+from . import bodies, health, pipeline, recovery, request_id, runs
 from .authentication import is_foreign
 from .conf import conf
 from .dispatch import close_providers
-from .exceptions import STATUS, BodyTooLarge, DatabaseUnavailable, ShuttingDown, TryOnError, UserGone
+from .exceptions import STATUS, DatabaseUnavailable, ShuttingDown, TryOnError, UserGone
 from .lifespan import is_draining
 from .models import TryOn, connect
 from .openapi import extend_schema, request_examples, request_header, response_header
@@ -89,7 +85,7 @@ class CreateImageView(APIView):
 
     throttle_classes = [TryOnThrottle]
     permission_classes = []
-    parser_classes = [JSONParser, FormParser, MultiPartParser]
+    parser_classes = [bodies.JSONParser, bodies.FormParser, bodies.MultiPartParser]
     renderer_classes = [JSONRenderer, BrowsableAPIRenderer]
     versioning_class = None
     serializer_class = CreateImageSerializer
@@ -123,6 +119,7 @@ class CreateImageView(APIView):
         except Exception as error:  # noqa: BLE001 - exception_handler() knows what each of them means
             return await sync_to_async(self.respond_to)(error)
         finally:
+            bodies.close_files(self.request)
             if isinstance(request, WSGIRequest):  # then the event loop ends with the request
                 await close_providers()
 
@@ -154,7 +151,7 @@ class CreateImageView(APIView):
         """Everything that happens before the run exists, in the entering hop."""
         request = self.request
         check_host(request._request)
-        check_body_size(request._request)
+        bodies.check_size(request._request)
         connect()
         self.initial(request, *self.args, **self.kwargs)
         serializer = self.get_serializer(data=request.data)
@@ -162,14 +159,16 @@ class CreateImageView(APIView):
         data = serializer.validated_data
         return runs.Order(
             user=cast("User", request.user),  # perform_authentication() saw to it
-            person=data["user_image_url"],
-            garment=data["catalog_image_url"],
+            person=data.get("user_image") or data["user_image_url"],
+            garment=data.get("catalog_image") or data["catalog_image_url"],
             catalog_id=data["catalog_id"],
             category=data["category"],
             seed=data.get("seed"),
             pictures=data["pictures"],
             size=data["size"],
             output_format=data["output_format"],
+            no_store=data["no_store"],
+            warnings=tuple(bodies.unknown_fields(request.data, serializer.fields)),
             request_id=request_id.assign(request._request),
             idempotency_key=idempotency_key(request),
         )
@@ -182,7 +181,7 @@ class CreateImageView(APIView):
                 _ = request.user
             return
         try:
-            body = read_body(request)
+            body = bodies.read(request)
         except Exception:
             request.user = AnonymousUser()  # or showing the error would authenticate, and so read the body again
             raise
@@ -281,32 +280,6 @@ def check_host(request: HttpRequest) -> None:
     except DisallowedHost as error:
         logger.warning("Refused a request: %s", error)
         raise ParseError("The Host header does not name this server.") from None
-
-
-def check_body_size(request: HttpRequest) -> None:
-    """Refuse a body before it is parsed: by what the client says it has, or, sent in chunks, by what came."""
-    limit = conf.MAX_BODY_BYTES
-    length = request.META.get("CONTENT_LENGTH", "")
-    if not length and "Transfer-Encoding" in request.headers:
-        # DRF takes a body without a length for none. Read, it is where Django looks first.
-        request._body = body = request.read(limit + 1)
-        request.META["CONTENT_LENGTH"] = length = str(len(body))
-    if length.isdecimal() and int(length) > limit:
-        raise BodyTooLarge(
-            f"The body has more than {limit:,} bytes, the limit. Send URLs of the images, not the images themselves."
-        )
-
-
-def read_body(request: Request) -> Mapping[str, Any]:
-    """Parse the body. Whatever Django and DRF let out over one that cannot be read is the client's error, a 4xx."""
-    try:
-        body = request.data
-    except RequestDataTooBig:
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
-        raise BodyTooLarge(f"The body is larger than {limit:,} bytes. Send a smaller one.") from None
-    except (SuspiciousOperation, BadRequest, UnicodeError, RecursionError) as error:
-        raise ParseError("The body could not be read. Send JSON or a form in UTF-8.") from error
-    return body if isinstance(body, Mapping) else {}
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:

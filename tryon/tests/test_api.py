@@ -235,7 +235,7 @@ def test_a_run_ends_at_its_deadline(shop: Shop, fake: Callable[..., FakeProvider
 def test_the_deadline_covers_the_downloads(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, tryon: Callable[..., None]
 ) -> None:
-    async def never(url: str, *, field: str) -> bytes:
+    async def never(url: str, *, field: str, **hook: Any) -> bytes:
         await asyncio.Event().wait()
         return b""
 

@@ -120,7 +120,7 @@ def test_a_client_that_leaves_before_the_provider_was_asked_gets_its_credit_back
     tryon(ON_DISCONNECT="finish")
     fetching = threading.Event()
 
-    async def never(url: str, *, field: str) -> bytes:
+    async def never(url: str, *, field: str, **hook: Any) -> bytes:
         fetching.set()
         await asyncio.Event().wait()
         return b""

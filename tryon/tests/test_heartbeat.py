@@ -47,7 +47,7 @@ def test_a_run_is_kept_alive_from_its_admission_to_its_end(shop: Shop, monkeypat
     alive: list[int] = []
     fetch = fetching.fetch
 
-    async def look(url: str, *, field: str) -> bytes:
+    async def look(url: str, *, field: str, **hook: Any) -> bytes:
         alive.append(len(heartbeat._alive))
         return await fetch(url, field=field)
 

@@ -40,7 +40,7 @@ PRICES: Final = {"fake": 1, "dear": 3, "free": 0}
 """By provider."""
 PHOTO: Final = b"It is never looked at here."
 PICTURE: Final = TryOnResult(data=png(64, 64), content_type="image/png", model="fake", provider_id="")
-LOOKED: Final = runs.Looked(images.ImageInfo("image/png", 64, 64), (runs.File(".png", PICTURE.data),))
+LOOKED: Final = runs.Looked(images.ImageInfo("image/png", 64, 64), (runs.ResultFile(".png", PICTURE.data),))
 
 
 @dataclass(frozen=True)

@@ -452,7 +452,7 @@ def test_a_refused_hold_leaves_no_run(shop: Shop, tryon: Callable[..., None]) ->
 def test_both_photos_are_fetched_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     both = asyncio.Barrier(2)
 
-    async def fetch(url: str, *, field: str) -> bytes:
+    async def fetch(url: str, *, field: str, **hook: Any) -> bytes:
         await asyncio.wait_for(both.wait(), 10)
         return jpeg()
 
@@ -473,7 +473,7 @@ def test_a_run_that_cannot_be_written_holds_nothing(shop: Shop, monkeypatch: pyt
 def test_a_photo_that_fails_stops_the_other_ones_download(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = []
 
-    async def fetch(url: str, *, field: str) -> bytes:
+    async def fetch(url: str, *, field: str, **hook: Any) -> bytes:
         if field == "user_image_url":
             raise ImageUnreachable("gone", field=field)
         try:

@@ -426,7 +426,7 @@ def before_there_were_more_fields(order: Order) -> str:
     """The formula by which the stored fingerprints of older versions were made."""
     texts = [order.catalog_id, order.prompt, order.category, order.provider]
     parts = [text.encode() for text in texts]
-    parts += [photo if isinstance(photo, bytes) else photo.encode() for photo in (order.person, order.garment)]
+    parts += [photo if isinstance(photo, bytes) else str(photo).encode() for photo in (order.person, order.garment)]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 

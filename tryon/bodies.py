@@ -1,0 +1,251 @@
+"""What is in a request's body: read within limits, once, and without a second meaning.
+
+A photo in a body, be it a part of a form or a ``data:`` URI (RFC 2397) in JSON, becomes a file on the disk at once,
+so that a request that waits takes no memory for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import IO, Any, Final, TypeAlias
+
+import pybase64
+from django.conf import settings
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, QueryDict
+from django.utils.datastructures import MultiValueDict
+from rest_framework import parsers
+from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.request import Request
+
+from .conf import conf
+from .exceptions import BodyTooLarge, ImageTooLarge, Overloaded
+
+Upload: TypeAlias = "UploadedFile[bytes]"
+
+PHOTO_FIELDS: Final[tuple[str, ...]] = ("user_image", "catalog_image")
+
+MAX_TEXT: Final = 64 * 1024
+"""Bytes of a body besides its photos. What is parsed takes many times that."""
+MAX_FORM: Final = 2_500_000
+"""Bytes of a urlencoded form, which says a photo's bytes in up to four each."""
+PATIENCE: Final = 30.0
+"""Seconds that a large body waits for its turn to be parsed."""
+
+BACKSLASH: Final = ord("\\")
+DATA_URI: Final = re.compile(rb"data:[^,;\"]{0,100}(?:;[^,;\"]{1,100}){0,5};base64,", re.IGNORECASE)
+PHOTO_IN_JSON: Final = re.compile(rb'"(user_image|catalog_image)"\s{0,20}:\s{0,20}"(?=[dD][aA][tT][aA]:)')
+
+_one_large = threading.Lock()
+"""Held while a large body is parsed: it is in memory then, its photos for the second time."""
+
+
+def check_size(request: HttpRequest) -> None:
+    """Refuse a body before it is parsed: by what the client says it has, or, sent in chunks, by what came.
+
+    Raise ``BodyTooLarge``.
+    """
+    length = request.META.get("CONTENT_LENGTH", "")
+    if not length and "Transfer-Encoding" in request.headers:
+        # DRF takes a body without a length for none.
+        request.META["CONTENT_LENGTH"] = length = str(_size(request))
+    if length.isdecimal() and int(length) > conf.MAX_BODY_BYTES:
+        raise BodyTooLarge(too_large())
+
+
+def _size(request: HttpRequest) -> int:
+    """Bytes of a body that came in chunks. Under WSGI Django reads none of it."""
+    if not isinstance(request, ASGIRequest):
+        return 0
+    body: Any = request._stream
+    body.seek(0, os.SEEK_END)
+    size: int = body.tell()
+    body.seek(0)
+    return size
+
+
+def too_large() -> str:
+    return f"The body has more than {conf.MAX_BODY_BYTES:,} bytes, the limit. Send smaller photos, or their URLs."
+
+
+def read(request: Request) -> Mapping[str, Any]:
+    """Parse the body. Whatever Django and DRF let out over one that cannot be read is the client's error, a 4xx."""
+    plain = request._request
+    if not hasattr(plain, "_files"):
+        plain.upload_handlers = [TemporaryFileUploadHandler(plain)]
+    try:
+        body = request.data
+    except RequestDataTooBig:
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
+        raise BodyTooLarge(
+            f"The form has more than {limit:,} bytes besides its files. Send photos as files, or as JSON."
+        ) from None
+    except (SuspiciousOperation, BadRequest, UnicodeError, RecursionError) as error:
+        raise ParseError("The body could not be read. Send JSON or a form in UTF-8.") from error
+    return body if isinstance(body, Mapping) else {}
+
+
+def close_files(request: Request) -> None:
+    """Let go of what the body's photos take on the disk."""
+    body = getattr(request, "_full_data", None)
+    for value in body.values() if isinstance(body, Mapping) else ():
+        if isinstance(value, UploadedFile):
+            value.close()
+
+
+def unknown_fields(body: object, known: Iterable[str]) -> list[str]:
+    """A sentence for each field that nobody reads, for the first few of them."""
+    names = body if isinstance(body, Mapping) else ()
+    unknown = [name for name in names if name not in known and name != "csrfmiddlewaretoken"]
+    return [f"The field {_quoted(name)} is not known and was ignored." for name in unknown[:5]]
+
+
+class JSONParser(parsers.JSONParser):
+    """JSON in UTF-8 in which no name stands twice, as parsers disagree on which of the two counts."""
+
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
+        with _turn(parser_context):
+            body = stream.read()
+            text, files = _cut_photos_out(body) if len(body) > MAX_TEXT or PHOTO_IN_JSON.search(body) else (body, {})
+            del body
+        if len(text) > MAX_TEXT:
+            raise BodyTooLarge(f"The body has {len(text):,} bytes besides its photos; the limit is {MAX_TEXT:,}.")
+        try:
+            data = json.loads(text.decode(), object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        except ValueError as error:
+            raise ParseError(f"The body is no valid JSON: {error}") from None
+        if files and isinstance(data, dict):
+            data |= {name: files[value] for name, value in data.items() if isinstance(value, str) and value in files}
+        return data
+
+
+class FormParser(parsers.FormParser):
+    """A urlencoded form; what is said of JSON holds for it as well."""
+
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
+        if _length(parser_context) > MAX_FORM:
+            raise BodyTooLarge(
+                f"A urlencoded form may have {MAX_FORM:,} bytes. Send photos as multipart/form-data, or as JSON."
+            )
+        with _turn(parser_context):
+            return _with_files(super().parse(stream, media_type, parser_context), MultiValueDict())
+
+
+class MultiPartParser(parsers.MultiPartParser):
+    """A form with files."""
+
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
+        parsed = super().parse(stream, media_type, parser_context)
+        return _with_files(parsed.data, parsed.files)
+
+
+class _turn:  # noqa: N801 - used like a function
+    """Wait until no other large body is being parsed, where this one is large."""
+
+    def __init__(self, parser_context: Any) -> None:
+        self._is_large = _length(parser_context) > MAX_TEXT
+
+    def __enter__(self) -> None:
+        if self._is_large and not _one_large.acquire(timeout=PATIENCE):
+            raise Overloaded
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_large:
+            _one_large.release()
+
+
+def _length(parser_context: Any) -> int:
+    length = parser_context["request"].META.get("CONTENT_LENGTH", "")
+    return int(length) if length.isdecimal() else 0
+
+
+def _cut_photos_out(body: bytes) -> tuple[bytes, dict[str, Upload]]:
+    """The body with a word in the place of each photo, and the photos by these words.
+
+    No JSON parser sees the photos: they would be in memory twice more.
+    """
+    mark = secrets.token_hex()
+    pieces: list[bytes] = []
+    files: dict[str, Upload] = {}
+    position = 0
+    while found := PHOTO_IN_JSON.search(body, position):
+        start, end = found.end(), body.find(b'"', found.end())
+        if end < 0 or body[end - 1] == BACKSLASH:
+            break  # no base64 has a quotation mark; the JSON parser or the field will say what it thinks of it
+        word = f"{mark}-{len(files)}"
+        files[word] = file_of(_json_text(body, start, end), field=found[1].decode())
+        pieces += [body[position:start], word.encode()]
+        position = end
+    return b"".join([*pieces, body[position:]]), files
+
+
+def _json_text(body: bytes, start: int, end: int) -> memoryview:
+    if body.find(b"\\", start, end) < 0:
+        return memoryview(body)[start:end]
+    # PHP writes / as \/, .NET + as \u002B.
+    try:
+        return memoryview(json.loads(body[start - 1 : end + 1]).encode())
+    except ValueError as error:
+        raise ParseError(f"The body is no valid JSON: {error}") from None
+
+
+def file_of(uri: bytes | memoryview, *, field: str) -> Upload:
+    """The photo in a ``data:`` URI. Raise ``ValidationError`` or ``ImageTooLarge``."""
+    head = DATA_URI.match(uri)
+    if head is None:
+        raise ValidationError({field: "Give a file, or a data: URI in base64, as in data:image/jpeg;base64,/9j/4AA…"})
+    encoded = memoryview(uri)[head.end() :]
+    if len(encoded) * 3 // 4 - 2 > conf.MAX_IMAGE_BYTES:
+        raise ImageTooLarge(image_too_large(field, len(encoded) * 3 // 4), field=field)
+    try:
+        data = pybase64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise ValidationError({field: f"The data: URI is no valid base64: {error}"}) from None
+    file = tempfile.SpooledTemporaryFile(MAX_TEXT, dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 - close_files() does
+    file.write(data)
+    file.seek(0)
+    return UploadedFile(file, name=field, size=len(data))
+
+
+def image_too_large(field: str, size: int) -> str:
+    return f"{field}: the image has {size:,} bytes; the limit is {conf.MAX_IMAGE_BYTES:,}."
+
+
+def _with_files(data: QueryDict, files: MultiValueDict[str, Upload]) -> parsers.DataAndFiles[Any, Any]:
+    """A form whose ``data:`` URIs are files, and in which no field stands twice."""
+    for name in {*data, *files}:
+        if len(data.getlist(name)) + len(files.getlist(name)) > 1:
+            raise ParseError(f"The field {_quoted(name)} stands twice in the form. Send it once.")
+    data, files = data.copy(), files.copy()
+    for name in PHOTO_FIELDS:
+        text = data.get(name, "")
+        if text[:5].lower() == "data:":
+            files[name] = file_of(text.encode(), field=name)
+            del data[name]
+    return parsers.DataAndFiles(data, files)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        double = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ParseError(f"The name {_quoted(double)} stands twice in the JSON. Send it once.")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ParseError(f"{name} is no JSON. Send a number, or null.")
+
+
+def _quoted(name: str) -> str:
+    return f"{name[:40]!a}" if len(name) <= 40 else f"{name[:40]!a}…"

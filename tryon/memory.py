@@ -1,0 +1,123 @@
+"""How much memory strangers' photos may take in this process, however many people send them at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import Final
+
+from .conf import conf
+from .exceptions import Overloaded
+
+PATIENCE: Final = 30.0
+"""Seconds that a run waits for room before it is refused."""
+
+
+class Place:
+    """The bytes that one run takes of a ``Room``."""
+
+    def __init__(self, room: Room, size: int) -> None:
+        self._room = room
+        self._size = size
+
+    def shrink(self, size: int) -> None:
+        """Take no more than ``size`` bytes from now on."""
+        if size < self._size:
+            self._room.give_back(self._size - size)
+            self._size = size
+
+    def leave(self) -> None:
+        """Take nothing any more. Leaving twice does no harm."""
+        self.shrink(0)
+
+
+class Room:
+    """``PHOTO_MEMORY`` bytes, shared by all runs of this process, first come, first served.
+
+    Who finds too little left waits; so nobody may take a second place while he holds one. A run that would need more
+    than there is in all gets all of it. Runs of different event loops share one room, as under WSGI.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._waiting: deque[tuple[int, Future[None]]] = deque()
+
+    async def enter(self, size: int) -> Place:
+        """Wait for ``size`` bytes. Raise ``Overloaded`` if they do not come free within ``PATIENCE``."""
+        size = min(size, conf.PHOTO_MEMORY)
+        turn: Future[None] = Future()
+        with self._lock:
+            self._waiting.append((size, turn))
+            self._admit()
+        if not turn.done():
+            try:
+                await asyncio.wait_for(asyncio.wrap_future(turn), PATIENCE)
+            except BaseException as error:
+                self._give_up(size, turn)
+                if isinstance(error, TimeoutError):
+                    raise Overloaded from None
+                raise
+        return Place(self, size)
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._taken -= size
+            self._admit()
+
+    def _give_up(self, size: int, turn: Future[None]) -> None:
+        if not turn.cancel() and not turn.cancelled():  # it came in this very moment
+            self.give_back(size)
+            return
+        with self._lock:  # whoever stood behind a large one may fit in
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting:
+            size, turn = self._waiting[0]
+            if turn.cancelled():
+                self._waiting.popleft()
+            elif self._taken + size <= max(conf.PHOTO_MEMORY, size):
+                self._waiting.popleft()
+                if turn.set_running_or_notify_cancel():
+                    self._taken += size
+                    turn.set_result(None)
+            else:
+                return
+
+
+room: Final = Room()
+
+
+class Share:
+    """The place of one run, whose photos tell their sizes one by one.
+
+    It is taken when all have told: runs that held a place for one photo while they wait for another's could keep each
+    other waiting for ever.
+    """
+
+    def __init__(self, photos: int) -> None:
+        self._missing = photos
+        self._size = 0
+        self._taken = asyncio.Event()
+        self._place: Place | None = None
+
+    async def wait(self, size: int) -> None:
+        """Tell that one photo has ``size`` bytes at most, and wait until there is room for all of them."""
+        self._size += size
+        self._missing -= 1
+        if not self._missing:
+            self._place = await room.enter(self._size)
+            self._taken.set()
+        await self._taken.wait()
+
+    def shrink(self, size: int) -> None:
+        """All photos together have ``size`` bytes by now."""
+        if self._place is not None:
+            self._place.shrink(size)
+
+    def leave(self) -> None:
+        """The photos are gone."""
+        self.shrink(0)
