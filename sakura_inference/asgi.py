@@ -4,8 +4,9 @@ from django.core.asgi import get_asgi_application
 
 from sakura_inference.start import start
 from settings.environment import choose_settings
+from tryon.body_limit import BodyLimit
 from tryon.lifespan import Lifespan
 
 choose_settings()
-application = Lifespan(get_asgi_application())
+application = Lifespan(BodyLimit(get_asgi_application()))
 start()

@@ -6,6 +6,7 @@ so that a request that waits takes no memory for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import secrets
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, Final, TypeAlias
 
 import pybase64
@@ -22,10 +23,11 @@ from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOper
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest, QueryDict, UnreadablePostError
 from django.utils.datastructures import MultiValueDict
-from rest_framework import parsers
+from rest_framework import parsers, renderers
 from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.parsers import get_encoding  # type: ignore[attr-defined]
 from rest_framework.request import Request
 
 from .conf import conf
@@ -41,6 +43,8 @@ MAX_FORM: Final = 2_500_000
 """Bytes of a urlencoded form, which says a photo's bytes in up to four each."""
 PATIENCE: Final = 30.0
 """Seconds that a large body waits for its turn to be parsed."""
+
+NO_PHOTO: Final = "Give a file, or a data: URI in base64, as in data:image/jpeg;base64,/9j/4AA…"
 
 BACKSLASH: Final = ord("\\")
 DATA_URI: Final = re.compile(rb"data:[^,;\"]{0,100}(?:;[^,;\"]{1,100}){0,5};base64,", re.IGNORECASE)
@@ -90,7 +94,7 @@ def read(request: Request) -> Mapping[str, Any]:
         raise BodyTooLarge(
             f"The form has more than {limit:,} bytes besides its files. Send photos as files, or as JSON."
         ) from None
-    except (SuspiciousOperation, BadRequest, UnicodeError, RecursionError) as error:
+    except (SuspiciousOperation, BadRequest, UnreadablePostError, UnicodeError, RecursionError) as error:
         raise ParseError("The body could not be read. Send JSON or a form in UTF-8.") from error
     return body if isinstance(body, Mapping) else {}
 
@@ -110,27 +114,33 @@ def unknown_fields(body: object, known: Iterable[str]) -> list[str]:
     return [f"The field {_quoted(name)} is not known and was ignored." for name in unknown[:5]]
 
 
-class JSONParser(parsers.JSONParser):
+# DRF hands a parser of its own classes the body in memory, and only if Django's limit for that allows it.
+
+
+class JSONParser(parsers.BaseParser):
     """JSON in UTF-8 in which no name stands twice, as parsers disagree on which of the two counts."""
 
+    media_type = "application/json"
+    renderer_class = renderers.JSONRenderer
+
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
-        with _turn(parser_context):
+        files: dict[str, Upload] = {}
+        with _closing_what_is_left(files), _turn(parser_context):
             body = stream.read()
-            text, files = _cut_photos_out(body) if len(body) > MAX_TEXT or PHOTO_IN_JSON.search(body) else (body, {})
+            text = _cut_photos_out(body, files)
             del body
-        if len(text) > MAX_TEXT:
-            raise BodyTooLarge(f"The body has {len(text):,} bytes besides its photos; the limit is {MAX_TEXT:,}.")
-        try:
-            data = json.loads(text.decode(), object_pairs_hook=_without_doubles, parse_constant=_no_constant)
-        except ValueError as error:
-            raise ParseError(f"The body is no valid JSON: {error}") from None
-        if files and isinstance(data, dict):
-            data |= {name: files[value] for name, value in data.items() if isinstance(value, str) and value in files}
-        return data
+            data = _parsed(text)
+            if isinstance(data, dict):
+                data |= {
+                    name: files.pop(word) for name, word in data.items() if isinstance(word, str) and word in files
+                }
+            return data
 
 
-class FormParser(parsers.FormParser):
+class FormParser(parsers.BaseParser):
     """A urlencoded form; what is said of JSON holds for it as well."""
+
+    media_type = "application/x-www-form-urlencoded"
 
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
         if _length(parser_context) > MAX_FORM:
@@ -138,7 +148,8 @@ class FormParser(parsers.FormParser):
                 f"A urlencoded form may have {MAX_FORM:,} bytes. Send photos as multipart/form-data, or as JSON."
             )
         with _turn(parser_context):
-            return _with_files(super().parse(stream, media_type, parser_context), MultiValueDict())
+            form = QueryDict(stream.read(), encoding=get_encoding(parser_context))
+            return _with_files(form, MultiValueDict())
 
 
 class MultiPartParser(parsers.MultiPartParser):
@@ -147,6 +158,16 @@ class MultiPartParser(parsers.MultiPartParser):
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
         parsed = super().parse(stream, media_type, parser_context)
         return _with_files(parsed.data, parsed.files)
+
+
+@contextlib.contextmanager
+def _closing_what_is_left(files: dict[str, Upload]) -> Iterator[None]:
+    """Whoever takes a file out of ``files`` closes it; the others are closed at the end."""
+    try:
+        yield
+    finally:
+        for file in files.values():
+            file.close()
 
 
 class _turn:  # noqa: N801 - used like a function
@@ -169,24 +190,34 @@ def _length(parser_context: Any) -> int:
     return int(length) if length.isdecimal() else 0
 
 
-def _cut_photos_out(body: bytes) -> tuple[bytes, dict[str, Upload]]:
-    """The body with a word in the place of each photo, and the photos by these words.
+def _cut_photos_out(body: bytes, files: dict[str, Upload]) -> bytes:
+    """The body with a word in the place of each photo, and the photos by these words in ``files``.
 
     No JSON parser sees the photos: they would be in memory twice more.
     """
     mark = secrets.token_hex()
     pieces: list[bytes] = []
-    files: dict[str, Upload] = {}
-    position = 0
-    while found := PHOTO_IN_JSON.search(body, position):
+    position = end = 0
+    while found := PHOTO_IN_JSON.search(body, end):
         start, end = found.end(), body.find(b'"', found.end())
-        if end < 0 or body[end - 1] == BACKSLASH:
-            break  # no base64 has a quotation mark; the JSON parser or the field will say what it thinks of it
+        if end < 0:
+            break  # the parser will say what it thinks of it
+        if body[end - 1] == BACKSLASH:
+            continue  # no base64 has a quotation mark; the field will say so
         word = f"{mark}-{len(files)}"
-        files[word] = file_of(_json_text(body, start, end), field=found[1].decode())
+        files[word] = _file_for(found[1].decode(), _json_text(body, start, end))
         pieces += [body[position:start], word.encode()]
         position = end
-    return b"".join([*pieces, body[position:]]), files
+    return b"".join([*pieces, body[position:]]) if pieces else body
+
+
+def _parsed(text: bytes) -> Any:
+    if len(text) > MAX_TEXT:
+        raise BodyTooLarge(f"The body has {len(text):,} bytes besides its photos; the limit is {MAX_TEXT:,}.")
+    try:
+        return json.loads(text.decode(), object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+    except ValueError as error:
+        raise ParseError(f"The body is no valid JSON: {error}") from None
 
 
 def _json_text(body: bytes, start: int, end: int) -> memoryview:
@@ -199,19 +230,26 @@ def _json_text(body: bytes, start: int, end: int) -> memoryview:
         raise ParseError(f"The body is no valid JSON: {error}") from None
 
 
+def _file_for(field: str, uri: bytes | memoryview) -> Upload:
+    try:
+        return file_of(uri, field=field)
+    except ValidationError as error:
+        raise ValidationError({field: error.detail}) from None
+
+
 def file_of(uri: bytes | memoryview, *, field: str) -> Upload:
     """The photo in a ``data:`` URI. Raise ``ValidationError`` or ``ImageTooLarge``."""
     head = DATA_URI.match(uri)
     if head is None:
-        raise ValidationError({field: "Give a file, or a data: URI in base64, as in data:image/jpeg;base64,/9j/4AA…"})
+        raise ValidationError(NO_PHOTO)
     encoded = memoryview(uri)[head.end() :]
     if len(encoded) * 3 // 4 - 2 > conf.MAX_IMAGE_BYTES:
         raise ImageTooLarge(image_too_large(field, len(encoded) * 3 // 4), field=field)
     try:
         data = pybase64.b64decode(encoded, validate=True)
     except ValueError as error:
-        raise ValidationError({field: f"The data: URI is no valid base64: {error}"}) from None
-    file = tempfile.SpooledTemporaryFile(MAX_TEXT, dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 - close_files() does
+        raise ValidationError(f"The data: URI is no valid base64: {error}.") from None
+    file = tempfile.SpooledTemporaryFile(MAX_TEXT, dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 - see close_files()
     file.write(data)
     file.seek(0)
     return UploadedFile(file, name=field, size=len(data))
@@ -223,15 +261,18 @@ def image_too_large(field: str, size: int) -> str:
 
 def _with_files(data: QueryDict, files: MultiValueDict[str, Upload]) -> parsers.DataAndFiles[Any, Any]:
     """A form whose ``data:`` URIs are files, and in which no field stands twice."""
-    for name in {*data, *files}:
-        if len(data.getlist(name)) + len(files.getlist(name)) > 1:
-            raise ParseError(f"The field {_quoted(name)} stands twice in the form. Send it once.")
-    data, files = data.copy(), files.copy()
-    for name in PHOTO_FIELDS:
-        text = data.get(name, "")
-        if text[:5].lower() == "data:":
-            files[name] = file_of(text.encode(), field=name)
-            del data[name]
+    left = {f"{name}-{number}": file for name in files for number, file in enumerate(files.getlist(name))}
+    with _closing_what_is_left(left):
+        for name in {*data, *files}:
+            if len(data.getlist(name)) + len(files.getlist(name)) > 1:
+                raise ParseError(f"The field {_quoted(name)} stands twice in the form. Send it once.")
+        data, files = data.copy(), files.copy()
+        for name in PHOTO_FIELDS:
+            text = data.get(name, "")
+            if text[:5].lower() == "data:":
+                files[name] = left[name] = _file_for(name, text.encode())
+                del data[name]
+        left.clear()
     return parsers.DataAndFiles(data, files)
 
 

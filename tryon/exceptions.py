@@ -23,6 +23,7 @@ STATUS: dict[str, int] = {
     "method_not_allowed": 405,
     "not_acceptable": 406,
     "idempotency_key_in_use": 409,
+    "not_kept": 410,
     "body_too_large": 413,
     "image_too_large": 413,
     "unsupported_media_type": 415,
@@ -164,6 +165,16 @@ class KeyReused(TryOnError):
 
     code = "idempotency_key_reused"
     default_detail = "This Idempotency-Key was used with another body. Use a new key for a new picture."
+
+
+class NotKept(TryOnError):
+    """The Idempotency-Key belongs to a picture that was asked for with ``no_store``."""
+
+    code = "not_kept"
+    default_detail = (
+        "The picture of this Idempotency-Key was in the answer to its request and was not kept. Use a new key to have "
+        "another one made."
+    )
 
 
 class DeadlineExceeded(TryOnError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -379,6 +380,10 @@ class TryOn(models.Model):
         editable=False,
         help_text=_("Its files are about to be deleted, and then the run."),
     )
+
+    unkept: Sequence[bytes] = ()
+    """The pictures of a run that keeps none, the first one first, while its answer is made. Not in the database."""
+    unkept_video: bytes = b""
 
     objects = TryOnQuerySet.as_manager()
 

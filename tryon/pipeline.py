@@ -80,7 +80,7 @@ async def execute(
         return run.answer
     _under_way.add(run)  # its place is not another's until the next step has begun
     work = _settling(run, run.work())
-    if conf.ON_DISCONNECT == "finish" and run.order.idempotency_key:
+    if conf.ON_DISCONNECT == "finish" and run.order.idempotency_key and not run.order.no_store:
         return await _outliving(run, work)
     return await work
 
@@ -181,6 +181,8 @@ class _Run(Generic[T]):
         self._dispatch: Dispatch | None = None
         self._files: list[str] = []
         """What may have been written to the storage."""
+        self._inputs: tuple[Photo, ...] = ()
+        """The photos, where they are kept."""
 
     @property
     def is_admitted(self) -> bool:
@@ -238,6 +240,8 @@ class _Run(Generic[T]):
         share = Share(photos=2)
         try:
             person, garment = await self._photos(share, deadline)
+            if conf.KEEP_INPUTS and not self.order.no_store:
+                self._inputs = person, garment
             return await self._ask(person, garment, deadline)
         finally:
             share.leave()
@@ -297,26 +301,39 @@ class _Run(Generic[T]):
         try:
             answer = self._store(result)
             self._given_up = None  # too late: it was charged
+            if self.order.no_store:
+                self._forget()
             heartbeat.let_go(self.id)
             return answer
         finally:
             self._leave_the_thread()
+
+    def _forget(self) -> None:
+        """Delete what was only for the answer. It is charged, and nothing about it may fail any more."""
+        assert self._tryon is not None  # noqa: S101 - it was charged
+        try:
+            runs.forget(self._tryon, *self._files)
+        except Exception:
+            logger.exception("The picture of %s is still in the storage; recover_tryons will delete it.", self.id)
 
     def _store(self, result: TryOnResult) -> T:
         tryon, dispatch = self._tryon, self._dispatch
         assert tryon is not None and dispatch is not None  # noqa: PT018, S101 - enter() succeeded
         connect()  # the picture has been paid for: it is not to fail for a connection that died in the meantime
         try:
-            looked = runs.inspect(result, dispatch.provider, tryon.pictures)
+            looked = runs.inspect(result, dispatch.provider, tryon.pictures, self._inputs)
         except GenerationFailed as error:
             dispatch.refuse(error.code)
             raise
-        self._files = [f"{tryon.file_stem}{file.suffix}" for file in looked.files]
+        self._files = [f"{tryon.file_stem}{file.suffix}" for file in looked.all_files]
         try:
             self._files = runs.store(tryon, looked)
             found = runs.describe(result, looked, self._files, latency_ms=self._latency_ms())
             found = found | self._found() | {"model": found["model"]}  # the one that the answer names
             tryon.assign(**found)
+            if tryon.no_store:
+                tryon.unkept = result.data, *result.more[: tryon.pictures - 1]
+                tryon.unkept_video = result.video
             answer = self._present(tryon)  # before the charge: an answer that cannot be given is not paid for
             if not runs.succeed(tryon, is_wanted=lambda: self._given_up is None, **found):
                 raise OutcomeUnknown from DeadlineExceeded(GIVEN_UP)  # recovery knows how it ended

@@ -18,7 +18,7 @@ from typing import Any, Final
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import Storage
-from django.db import close_old_connections, connections
+from django.db import close_old_connections, connections, transaction
 from django.utils import timezone
 
 from providers.base import AIProvider, TryOnResult
@@ -26,6 +26,7 @@ from providers.errors import ProviderError, ProviderUnavailable
 
 from . import images, runs
 from .conf import conf
+from .credits import get_credits
 from .dispatch import choose_provider, close_providers
 from .exceptions import GenerationFailed, TryOnError
 from .heartbeat import expiry
@@ -66,6 +67,8 @@ def recover(now: datetime | None = None) -> Recovered:
             if not tryon.take_over(expiry()):
                 continue
             signal = try_on_succeeded if tryon.status == TryOn.Status.SUCCEEDED else try_on_failed
+            if tryon.no_store and tryon.status == TryOn.Status.SUCCEEDED:
+                _pay_back(tryon)
             runs.announce(signal, tryon, repeated=True)
             recovered.announced.append(tryon)
     # Those whose vendor has to be asked last: nobody's credit waits for a vendor that does not answer.
@@ -78,12 +81,23 @@ def recover(now: datetime | None = None) -> Recovered:
     return recovered
 
 
+def _pay_back(tryon: TryOn) -> None:
+    """A picture that is not kept was charged, and its process died before it told anybody, so maybe not its client.
+
+    Nobody can ask for it again, so it costs nothing, be it that the answer did arrive.
+    """
+    with transaction.atomic(using=database()):
+        if tryon.credits and get_credits().refund(tryon.pk, tryon.user, tryon.credits, reason="Its answer was lost"):
+            logger.warning("Try-on %s was paid back: its process died as it answered.", tryon.pk)
+
+
 def _end(tryon: TryOn, now: datetime, recovered: Recovered) -> None:
     """End a dead run: with its picture if it was stored or can be had, else without."""
     if not tryon.take_over(expiry() + LOOK_UP_TIMEOUT):
         return
-    found = _stored(tryon, now)
-    if found is None and tryon.provider_job:
+    # A picture that is not kept was for an answer that nobody waits for any more.
+    found = None if tryon.no_store else _stored(tryon, now)
+    if found is None and tryon.provider_job and not tryon.no_store:
         try:
             found = _look_up(tryon, now)
         except Exception as error:
@@ -111,6 +125,7 @@ def _stored(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
     clip = [video] if _storage().exists(video) else []
     return {
         **runs.describe_files([*(name for name, _ in others), *clip, image]),
+        "inputs": [name for name in runs.possible_inputs(tryon) if _storage().exists(name)],
         "content_type": info.content_type,
         "width": info.width,
         "height": info.height,
@@ -173,7 +188,11 @@ def _delete_leftovers(tryon: TryOn, now: datetime) -> None:
 
 
 def _names(tryon: TryOn) -> list[str]:
-    return [runs.video_name(tryon), *(name for names in runs.possible_names(tryon) for name in names)]
+    return [
+        runs.video_name(tryon),
+        *runs.possible_inputs(tryon),
+        *(name for names in runs.possible_names(tryon) for name in names),
+    ]
 
 
 def _storage() -> Storage:

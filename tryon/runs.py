@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -22,14 +22,23 @@ from django.db import IntegrityError, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 
-from providers.base import AIProvider, Category, OutputFormat, Size, TryOnResult
+from providers.base import AIProvider, Category, OutputFormat, Photo, Size, TryOnResult
 from providers.errors import InvalidProviderResponse
 
 from . import images
 from .conf import conf
 from .credits import get_credits, price_of
 from .dispatch import Attempt
-from .exceptions import GenerationFailed, ImageTooLarge, KeyInUse, KeyReused, NotAnImage, OutcomeUnknown, UserGone
+from .exceptions import (
+    GenerationFailed,
+    ImageTooLarge,
+    KeyInUse,
+    KeyReused,
+    NotAnImage,
+    NotKept,
+    OutcomeUnknown,
+    UserGone,
+)
 from .heartbeat import expiry, heartbeat
 from .models import TryOn, database
 from .receivers import record_usage
@@ -112,7 +121,8 @@ class Unwanted(Exception):
 def find_earlier(order: Order) -> TryOn | None:
     """The run that answers the order, if its Idempotency-Key has a picture; None if one may be made.
 
-    Raise ``KeyInUse`` while it is being made, and ``KeyReused`` if it is of something else.
+    Raise ``KeyInUse`` while it is being made, ``KeyReused`` if it is of something else, and ``NotKept`` if nobody has
+    its picture any more.
     """
     if order.user is None or not order.idempotency_key:
         return None
@@ -128,7 +138,11 @@ def find_earlier(order: Order) -> TryOn | None:
         raise KeyReused
     if earlier.status in TryOn.UNFINISHED:
         raise KeyInUse
-    return earlier if earlier.status == TryOn.Status.SUCCEEDED else None
+    if earlier.status != TryOn.Status.SUCCEEDED:
+        return None
+    if earlier.no_store:
+        raise NotKept
+    return earlier
 
 
 def admit(run_id: uuid.UUID, order: Order, provider: AIProvider, priced: AIProvider | None = None) -> TryOn:
@@ -151,6 +165,7 @@ def admit(run_id: uuid.UUID, order: Order, provider: AIProvider, priced: AIProvi
         provider=provider.alias[:50],
         model=provider.model[:100],
         pictures=order.pictures,
+        no_store=order.no_store,
         idempotency_key=order.idempotency_key,
         fingerprint=order.fingerprint() if order.idempotency_key else "",
         created_at=now,
@@ -184,7 +199,7 @@ def succeed(tryon: TryOn, *, is_wanted: Callable[[], bool] = lambda: True, **fou
     is_committing = False
     try:
         with transaction.atomic(using=database()):
-            ended = tryon.finish(TryOn.Status.SUCCEEDED, **found)
+            ended = tryon.finish(TryOn.Status.SUCCEEDED, has_leftovers=tryon.no_store, **found)
             if ended:
                 if tryon.user is not None or tryon.credits:
                     get_credits().capture(tryon.pk, tryon.user, tryon.credits)
@@ -239,6 +254,8 @@ class ResultFile:
 
 
 VIDEO: Final = ".mp4"
+INPUTS: Final = ("-person", "-garment")
+"""Marks in the names of the files of photos that were sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +267,19 @@ class Looked:
 
     info: images.ImageInfo
     files: tuple[ResultFile, ...]
+    inputs: tuple[ResultFile, ...] = ()
+    """The photos that were sent, where they are kept. They are written first."""
+
+    @property
+    def all_files(self) -> tuple[ResultFile, ...]:
+        return (*self.inputs, *self.files)
 
 
-def inspect(result: TryOnResult, provider: AIProvider, pictures: int = 1) -> Looked:
-    """Look at what the provider sent; raise ``GenerationFailed`` if it is not as many ``pictures``, or a clip."""
+def inspect(result: TryOnResult, provider: AIProvider, pictures: int = 1, inputs: Sequence[Photo] = ()) -> Looked:
+    """Look at what the provider sent; raise ``GenerationFailed`` if it is not as many ``pictures``, or a clip.
+
+    ``inputs`` are the photos of person and garment, if they are to be kept.
+    """
     first, *others = [_look_at(data, result, provider) for data in (result.data, *result.more)[:pictures]]
     if 1 + len(others) < pictures:
         raise _invalid(f"{1 + len(others)} pictures instead of {pictures}", result, provider)
@@ -263,7 +289,11 @@ def inspect(result: TryOnResult, provider: AIProvider, pictures: int = 1) -> Loo
             raise _invalid(f"{len(result.video):,} bytes that are no MP4 clip", result, provider)
         files.append(ResultFile(VIDEO, result.video))
     info, suffix, data = first
-    return Looked(info, (*files, ResultFile(suffix, data)))
+    kept = [
+        ResultFile(f"{mark}.{images.EXTENSIONS[photo.content_type]}", photo.data)
+        for mark, photo in zip(INPUTS, inputs, strict=False)
+    ]
+    return Looked(info, (*files, ResultFile(suffix, data)), tuple(kept))
 
 
 def _look_at(data: bytes, result: TryOnResult, provider: AIProvider) -> tuple[images.ImageInfo, str, bytes]:
@@ -293,12 +323,21 @@ def store(tryon: TryOn, looked: Looked) -> list[str]:
     """Write the files as they came; their names in the storage. What was written before an error is deleted."""
     storage, names = TryOn.image.field.storage, []
     try:
-        for file in looked.files:
+        for file in looked.all_files:
             names.append(storage.save(f"{tryon.file_stem}{file.suffix}", _Whole(file.data)))  # noqa: PERF401
     except BaseException:
         delete(*names)
         raise
     return names
+
+
+def forget(tryon: TryOn, *names: str) -> None:
+    """Delete the files of a picture that is not kept, once it is charged and in the answer.
+
+    It was stored for the moment of the charge alone: whatever kills the process then, recovery knows of it.
+    """
+    if delete(*names):
+        TryOn.objects.using(database()).filter(pk=tryon.pk).update(has_leftovers=False)
 
 
 def delete(*names: str) -> bool:
@@ -316,7 +355,8 @@ def delete(*names: str) -> bool:
 def describe(result: TryOnResult, looked: Looked, names: list[str], *, latency_ms: int) -> dict[str, Any]:
     """The fields of a run that its picture fills; of what a provider says, only what any database takes."""
     return {
-        **describe_files(names),
+        **describe_files(names[len(looked.inputs) :]),
+        "inputs": names[: len(looked.inputs)],
         "content_type": looked.info.content_type,
         "width": looked.info.width,
         "height": looked.info.height,
@@ -381,6 +421,7 @@ def announce(signal: Signal, tryon: TryOn, *, repeated: bool = False) -> None:
     Where it was the usage record that failed, nothing is written down, so that recovery tells it again.
     """
     succeeded = tryon.status == TryOn.Status.SUCCEEDED
+    is_kept = succeeded and not tryon.no_store
     told = signal.send_robust(
         sender=TryOn,
         tryon_id=tryon.pk,
@@ -393,8 +434,8 @@ def announce(signal: Signal, tryon: TryOn, *, repeated: bool = False) -> None:
         model=tryon.model,
         credits=tryon.credits if succeeded else 0,
         latency_ms=tryon.latency_ms,
-        image=tryon.image.name if succeeded else "",
-        image_url=_image_url(tryon) if succeeded else "",
+        image=tryon.image.name if is_kept else "",
+        image_url=_image_url(tryon) if is_kept else "",
         error_code=tryon.error_code,
         error=tryon.error_detail,
         cost_usd=tryon.cost_usd,
@@ -440,6 +481,11 @@ def possible_names(tryon: TryOn) -> list[list[str]]:
     """The names that each of a run's pictures may have, by its type, from the first on."""
     marks = ["", *(f"-{number}" for number in range(2, tryon.pictures + 1))]
     return [[f"{tryon.file_stem}{mark}.{extension}" for extension in images.EXTENSIONS.values()] for mark in marks]
+
+
+def possible_inputs(tryon: TryOn) -> list[str]:
+    """The names that the photos that were sent may have, where they are kept."""
+    return [f"{tryon.file_stem}{mark}.{extension}" for mark in INPUTS for extension in images.EXTENSIONS.values()]
 
 
 def video_name(tryon: TryOn) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import pybase64
 from django.core.files.uploadedfile import UploadedFile
 from rest_framework import serializers
 
@@ -43,13 +44,11 @@ class ImageURLField(serializers.CharField):
 class PhotoField(serializers.FileField):
     """A photo itself: a file of a form, or a ``data:`` URI. Raise ``ImageTooLarge`` if it has too many bytes."""
 
-    default_error_messages = {"empty": "The file is empty. Send a JPEG, PNG or WebP."}
+    default_error_messages = {"invalid": bodies.NO_PHOTO, "empty": "The file is empty. Send a JPEG, PNG or WebP."}
 
     def to_internal_value(self, data: Any) -> bodies.Upload:
         name = str(self.field_name)
-        if isinstance(data, str):  # one that is no photo: the parsers make files of those
-            data = bodies.file_of(data.encode(errors="replace"), field=name)
-        if not isinstance(data, UploadedFile):
+        if not isinstance(data, UploadedFile):  # the parsers have made files of data: URIs
             self.fail("invalid")
         if not data.size:
             self.fail("empty")
@@ -147,6 +146,10 @@ class ResultSerializer(serializers.Serializer[TryOn]):
     status = serializers.SerializerMethodField(help_text="Always success.")
     image_url = serializers.SerializerMethodField(help_text="Where the picture is.")
     image_urls = serializers.SerializerMethodField(help_text="Where all pictures are; image_url is the first.")
+    image_base64 = serializers.SerializerMethodField(help_text="The picture itself, where it is not kept (no_store).")
+    images_base64 = serializers.SerializerMethodField(help_text="Likewise, all pictures.")
+    video_base64 = serializers.SerializerMethodField(help_text="Likewise, the clip.")
+    content_type = serializers.CharField(help_text="image/jpeg, image/png or image/webp.")
     video_url = serializers.SerializerMethodField(help_text="Where the clip is, from a provider that makes one.")
     latency_ms = serializers.IntegerField(help_text="Milliseconds from request to picture.")
     id = serializers.UUIDField(help_text="The run's id.")
@@ -162,18 +165,33 @@ class ResultSerializer(serializers.Serializer[TryOn]):
     def get_status(self, tryon: TryOn) -> str:
         return "success"
 
-    def get_image_url(self, tryon: TryOn) -> str:
-        return self._absolute(tryon.image.url)
+    def get_image_url(self, tryon: TryOn) -> str | None:
+        return None if tryon.no_store else self._absolute(tryon.image.url)
+
+    def get_image_base64(self, tryon: TryOn) -> str | None:
+        return _base64(tryon.unkept[0]) if tryon.unkept else None
+
+    def get_images_base64(self, tryon: TryOn) -> list[str]:
+        return [_base64(data) for data in tryon.unkept]
+
+    def get_video_base64(self, tryon: TryOn) -> str | None:
+        return _base64(tryon.unkept_video) if tryon.unkept_video else None
 
     def get_image_urls(self, tryon: TryOn) -> list[str]:
+        if tryon.no_store:
+            return []
         return [self._absolute(url) for url in (tryon.image.url, *map(tryon.image.storage.url, tryon.more_images))]
 
     def get_video_url(self, tryon: TryOn) -> str | None:
-        return self._absolute(tryon.video.url) if tryon.video else None
+        return self._absolute(tryon.video.url) if tryon.video and not tryon.no_store else None
 
     def _absolute(self, url: str) -> str:
         absolute: str = self.context["request"].build_absolute_uri(url)
         return absolute
+
+
+def _base64(data: bytes) -> str:
+    return pybase64.b64encode(data).decode()
 
 
 class ErrorSerializer(serializers.Serializer[dict[str, Any]]):

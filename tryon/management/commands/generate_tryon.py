@@ -46,11 +46,16 @@ class Command(BaseCommand):
         parser.add_argument("--size", default="", choices=SIZES, help="If the provider can be told.")
         parser.add_argument("--output-format", default="", choices=OUTPUT_FORMATS, help="If the provider can be told.")
         parser.add_argument("--output", type=Path, metavar="FILE", help="Also write the picture to this file.")
+        parser.add_argument("--no-store", action="store_true", help="Keep the picture in the --output file alone.")
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 
     def handle(self, *, output: Path | None, json: bool, **options: Any) -> str:
         if output is not None:
             _demand_place(output)
+        elif options["no_store"]:
+            raise CommandError("--no-store needs --output FILE: nobody could see the picture.")
+        if options["no_store"] and options["pictures"] > 1:
+            raise CommandError("--no-store keeps one picture, in the --output file. Leave --pictures out.")
         present = partial(self.present, output=output, as_json=json)
         with interruptible("Cancelled. A picture that was not finished costs nothing."):
             return make_tryon(self.order(**options), present, progress=sys.stderr if not json else None)
@@ -70,6 +75,7 @@ class Command(BaseCommand):
         pictures: int,
         size: Size,
         output_format: OutputFormat,
+        no_store: bool,
         **options: Any,
     ) -> Order:
         if demo:
@@ -89,11 +95,12 @@ class Command(BaseCommand):
             pictures=pictures,
             size=size,
             output_format=output_format,
+            no_store=no_store,
         )
 
     def present(self, tryon: TryOn, *, output: Path | None, as_json: bool) -> str:
         """Write the file and say what was made."""
-        path, *more = locations(tryon)
+        path, *more = [str(output)] if tryon.no_store else locations(tryon)
         report = self.report(tryon, str(output or path), more, as_json=as_json)
         if output is not None:
             _write(tryon, output)
@@ -106,7 +113,7 @@ class Command(BaseCommand):
                     "status": "success",
                     "id": str(tryon.pk),
                     "path": path,
-                    "image_url": tryon.image.url,
+                    "image_url": None if tryon.no_store else tryon.image.url,
                     "more_paths": more,
                     "latency_ms": tryon.latency_ms,
                     "provider": tryon.provider,
