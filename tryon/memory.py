@@ -54,7 +54,8 @@ class Room:
             self._admit()
         if not turn.done():
             try:
-                await asyncio.wait_for(asyncio.wrap_future(turn), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    await asyncio.wrap_future(turn)
             except BaseException as error:
                 self._give_up(size, turn)
                 if isinstance(error, TimeoutError):
