@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 try:
     from drf_spectacular.extensions import OpenApiAuthenticationExtension
-    from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+    from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, extend_schema_field
 
     def request_examples(**body: str) -> list[Any]:
         """An example that works as it is with a key in a header: without the fields of a key in the body."""
@@ -42,6 +43,10 @@ try:
 
 except ImportError:
 
+    def extend_schema_field(field: Any) -> Callable[[T], T]:  # type: ignore[misc]
+        """Leave the class as it is."""
+        return lambda cls: cls
+
     def extend_schema(**kwargs: Any) -> Callable[[F], F]:  # type: ignore[misc]
         """Leave the method as it is: nobody is there to read the schema."""
         return lambda method: method
@@ -59,4 +64,4 @@ except ImportError:
         return []
 
 
-__all__ = ["extend_schema", "request_examples", "request_header", "response_header"]
+__all__ = ["extend_schema", "extend_schema_field", "request_examples", "request_header", "response_header"]

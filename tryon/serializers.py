@@ -16,6 +16,7 @@ from . import bodies
 from .conf import conf
 from .exceptions import ImageTooLarge
 from .models import TryOn
+from .openapi import extend_schema_field
 
 CATEGORIES = ("auto", "tops", "bottoms", "dresses")
 MAX_SEED = 2**32 - 2
@@ -41,6 +42,7 @@ class ImageURLField(serializers.CharField):
         return url
 
 
+@extend_schema_field({"type": "string", "example": "data:image/jpeg;base64,/9j/4AAQSkZJRg…"})
 class PhotoField(serializers.FileField):
     """A photo itself: a file of a form, or a ``data:`` URI. Raise ``ImageTooLarge`` if it has too many bytes."""
 
@@ -55,6 +57,11 @@ class PhotoField(serializers.FileField):
         if data.size > conf.MAX_IMAGE_BYTES:
             raise ImageTooLarge(bodies.image_too_large(name, data.size), field=name)
         return data
+
+
+@extend_schema_field({"type": "string", "format": "binary"})
+class PhotoFileField(PhotoField):
+    """The same, as a form's schema shows it."""
 
 
 class Choice(serializers.ChoiceField):
@@ -137,6 +144,13 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
         if problems:
             raise serializers.ValidationError(problems)
         return attrs
+
+
+class CreateImageFormSerializer(CreateImageSerializer):
+    """The same as a form with files; for the schema alone."""
+
+    user_image = PhotoFileField(required=False, help_text="Instead of user_image_url the photo itself.")
+    catalog_image = PhotoFileField(required=False, help_text="Instead of catalog_image_url the photo itself.")
 
 
 class ResultSerializer(serializers.Serializer[TryOn]):

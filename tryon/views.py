@@ -50,7 +50,7 @@ from .exceptions import STATUS, DatabaseUnavailable, ShuttingDown, TryOnError, U
 from .lifespan import is_draining
 from .models import TryOn, connect
 from .openapi import extend_schema, request_examples, request_header, response_header
-from .serializers import CreateImageSerializer, ErrorSerializer, ResultSerializer
+from .serializers import CreateImageFormSerializer, CreateImageSerializer, ErrorSerializer, ResultSerializer
 from .throttling import TryOnThrottle, limit_headers
 
 if TYPE_CHECKING:
@@ -129,7 +129,11 @@ class CreateImageView(APIView):
         summary="Create a try-on picture",
         description="Give a photo of a person and a catalogue photo of a garment; get the person wearing it. "
         "One picture costs one price in credits; whatever fails costs nothing.",
-        request=CreateImageSerializer,
+        request={
+            "application/json": CreateImageSerializer,
+            "multipart/form-data": CreateImageFormSerializer,
+            "application/x-www-form-urlencoded": CreateImageSerializer,
+        },
         parameters=[
             *request_header(
                 IDEMPOTENCY_KEY, "Your name for this picture. Sent again, it is answered again.", LONGEST_KEY
