@@ -35,6 +35,7 @@ class FakeProvider(AIProvider):
     supports_category = True
     max_pictures = 4
     output_formats = ("png",)
+    ai_generated = False  # stripes; nobody takes them for a photo, so the file has no mark either
 
     def __init__(
         self, alias: str, *, delay: float = 0.0, error: str = "", size: str = "512x768", color: str = ""

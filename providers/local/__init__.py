@@ -36,6 +36,7 @@ class LocalProvider(AIProvider):
     name: ClassVar[str] = "Local"
     supports_category = True
     supports_prompt = False
+    ai_generated = False  # nets find body and garment; every pixel is warped, shaded or filled in from the two photos
 
     def __init__(
         self, alias: str, *, models_dir: str | Path | None = None, workers: int = 1, max_waiting: int = 8

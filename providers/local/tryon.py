@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 from typing import Final
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from ..base import Category
 from ..errors import ImageUnusable
-from . import garment, person
+from . import garment, mark, person
 from .body import Body
 from .garment import Kind
 from .imaging import Picture, shrunk
@@ -27,7 +26,7 @@ LIKE_A_TOP: Final = "A dress is placed like a long top, so its skirt may look wr
 
 
 def run(nets: Nets, person_photo: bytes, garment_photo: bytes, category: Category) -> tuple[bytes, list[str]]:
-    """The picture as PNG, and plain sentences on what may look wrong. Raise ``ImageUnusable``."""
+    """The picture as a marked PNG, and plain sentences on what may look wrong. Raise ``ImageUnusable``."""
     wearer = person.analyse(nets, _read(person_photo))
     piece = garment.analyse(nets, _read(garment_photo))
     kind = KINDS.get(category, piece.kind)
@@ -38,7 +37,7 @@ def run(nets: Nets, person_photo: bytes, garment_photo: bytes, category: Categor
             "Garment photo: it could not be fitted to the pose. Use a photo of one whole garment, laid flat."
         ) from error
     warnings = [*wearer.warnings, *piece.warnings, *doubts, *([LIKE_A_TOP] if kind == "dress" else [])]
-    return _png(picture), warnings
+    return mark.png(picture), warnings
 
 
 def _read(data: bytes) -> Picture:
@@ -49,10 +48,3 @@ def _read(data: bytes) -> Picture:
             opaque = Image.new("RGBA", image.size, "white")
             opaque.alpha_composite(image.convert("RGBA"))
         return np.ascontiguousarray(shrunk(np.asarray(opaque.convert("RGB")), LONGEST_SIDE))
-
-
-def _png(rgb: Picture) -> bytes:
-    done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
-        raise RuntimeError("OpenCV could not write the picture as PNG.")
-    return data.tobytes()

@@ -20,9 +20,10 @@ from PIL import Image, ImageDraw
 
 from providers.base import Category, Photo, TryOnRequest, TryOnResult
 from providers.errors import ImageUnusable, ProviderMisconfigured, ProviderUnavailable
-from providers.local import LocalProvider, nets, tryon
+from providers.local import LocalProvider, mark, nets, tryon
 from providers.local.imaging import Floats, Picture, lab_of
 from providers.local.models import POSE, SALIENCY
+from providers.tests.marks import COMPOSITE, said
 
 ASSETS = Path(openvto.__file__).parent / "assets"
 WOMAN, MAN = ASSETS / "people/2_posture.jpg", ASSETS / "people/3_posture.jpg"
@@ -104,6 +105,29 @@ def test_says_what_it_is(shirt: TryOnResult) -> None:
 
 def test_the_same_photos_give_the_same_bytes(local: LocalProvider, shirt: TryOnResult) -> None:
     assert try_on(local, request(WOMAN, SHIRT)).data == shirt.data
+
+
+# What the file says of itself
+
+
+def test_the_picture_says_that_it_is_a_composite_and_no_models_work(local: LocalProvider, shirt: TryOnResult) -> None:
+    assert said(shirt.data) == COMPOSITE
+    assert not local.ai_generated
+
+
+def test_the_mark_changes_no_pixel_and_weighs_less_than_a_kilobyte(shirt: TryOnResult) -> None:
+    picture = pixels(shirt.data)
+    bare = io.BytesIO()
+    Image.fromarray(picture).save(bare, "PNG", compress_level=1)
+    marked = mark.png(picture)
+    assert marked == shirt.data
+    np.testing.assert_array_equal(pixels(marked), picture)
+    assert 0 < len(marked) - len(bare.getvalue()) < 1000
+
+
+def test_the_mark_stands_before_the_pixels_as_it_is(shirt: TryOnResult) -> None:
+    """Uncompressed and early, so that it is found by who reads but the beginning."""
+    assert shirt.data.index(b"iTXtXML:com.adobe.xmp\0\0\0\0\0<?xpacket begin=") < shirt.data.index(b"IDAT")
 
 
 def test_trousers_go_on_the_legs(local: LocalProvider) -> None:
