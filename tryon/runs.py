@@ -352,7 +352,9 @@ def delete(*names: str) -> bool:
     return are_gone
 
 
-def describe(result: TryOnResult, looked: Looked, names: list[str], *, latency_ms: int) -> dict[str, Any]:
+def describe(
+    result: TryOnResult, looked: Looked, names: list[str], provider: AIProvider, *, latency_ms: int
+) -> dict[str, Any]:
     """The fields of a run that its picture fills; of what a provider says, only what any database takes."""
     return {
         **describe_files(names[len(looked.inputs) :]),
@@ -366,6 +368,7 @@ def describe(result: TryOnResult, looked: Looked, names: list[str], *, latency_m
         "usage": {storable(name): count for name, count in result.usage.items() if _is_count(count)},
         "cost_usd": _dollars(result.cost_usd),
         "seed": result.seed if _is_count(result.seed) else None,
+        "ai_generated": provider.ai_generated,
         "latency_ms": latency_ms,
     }
 
@@ -439,6 +442,7 @@ def announce(signal: Signal, tryon: TryOn, *, repeated: bool = False) -> None:
         error_code=tryon.error_code,
         error=tryon.error_detail,
         cost_usd=tryon.cost_usd,
+        ai_generated=tryon.ai_generated,
         repeated=repeated,
     )
     is_recorded = not any(receiver is record_usage and isinstance(error, Exception) for receiver, error in told)

@@ -174,6 +174,9 @@ class ResultSerializer(serializers.Serializer[TryOn]):
     width = serializers.IntegerField(help_text="Pixels.")
     height = serializers.IntegerField(help_text="Pixels.")
     seed = serializers.IntegerField(allow_null=True, help_text="By which it can be made again, if at all.")
+    ai_generated = serializers.BooleanField(
+        allow_null=True, help_text="Whether a generative model made the picture; null where nobody knows."
+    )
     warnings = serializers.ListField(child=serializers.CharField(), help_text="What to know about this picture.")
 
     def get_status(self, tryon: TryOn) -> str:

@@ -23,6 +23,7 @@ from providers.base import TryOnResult
 from tryon import images, pipeline, runs
 from tryon.audit import accounts_adrift, deleted_runs_adrift, runs_adrift
 from tryon.credits import get_credits
+from tryon.dispatch import choose_provider
 from tryon.exceptions import InsufficientCredits, KeyInUse, KeyReused
 from tryon.models import CreditAccount, CreditEntry, TryOn
 
@@ -152,7 +153,7 @@ class Succeed:
     def __call__(self, books: Books) -> Outcome:
         tryon = books.run(self.run)
         names = runs.store(tryon, LOOKED)
-        if runs.succeed(tryon, **runs.describe(PICTURE, LOOKED, names, latency_ms=1)):
+        if runs.succeed(tryon, **runs.describe(PICTURE, LOOKED, names, choose_provider(tryon.provider), latency_ms=1)):
             return Outcome("succeeded", tryon.pk)
         assert runs.delete(*names)
         return Outcome("ended before")

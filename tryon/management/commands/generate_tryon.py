@@ -119,6 +119,7 @@ class Command(BaseCommand):
                     "provider": tryon.provider,
                     "model": tryon.model,
                     "credits": tryon.credits,
+                    "ai_generated": tryon.ai_generated,
                     "warnings": tryon.warnings,
                 }
             )
