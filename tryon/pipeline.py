@@ -328,7 +328,7 @@ class _Run(Generic[T]):
         self._files = [f"{tryon.file_stem}{file.suffix}" for file in looked.all_files]
         try:
             self._files = runs.store(tryon, looked)
-            found = runs.describe(result, looked, self._files, latency_ms=self._latency_ms())
+            found = runs.describe(result, looked, self._files, dispatch.provider, latency_ms=self._latency_ms())
             found = found | self._found() | {"model": found["model"]}  # the one that the answer names
             tryon.assign(**found)
             if tryon.no_store:

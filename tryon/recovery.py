@@ -129,8 +129,18 @@ def _stored(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
         "content_type": info.content_type,
         "width": info.width,
         "height": info.height,
+        "ai_generated": _is_generated(tryon),
         "latency_ms": _latency_ms(tryon, now),
     }
+
+
+def _is_generated(tryon: TryOn) -> bool | None:
+    """Whether a model made the stored picture; None if that depends on who of them did: the dead process knew."""
+    try:
+        asked = {choose_provider(alias).ai_generated for alias in (tryon.provider, *conf.FALLBACK_PROVIDERS)}
+    except ImproperlyConfigured:
+        return None
+    return asked.pop() if len(asked) == 1 else None
 
 
 def _whole(names: list[str]) -> tuple[str, images.ImageInfo] | None:
@@ -167,7 +177,7 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
     if not tryon.stored_image():
         runs.delete(*_names(tryon))  # what the dead process had begun to write; nobody would know of it
     names = runs.store(tryon, looked)
-    return runs.describe(result, looked, names, latency_ms=_latency_ms(tryon, now))
+    return runs.describe(result, looked, names, provider, latency_ms=_latency_ms(tryon, now))
 
 
 async def _resume(provider: AIProvider, job: str) -> TryOnResult:
