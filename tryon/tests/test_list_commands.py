@@ -295,9 +295,9 @@ def test_the_table_follows_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("supports_prompt", "supports_seed", "supports_category", "makes_video", "keeps_jobs"):
         monkeypatch.setattr(cls, name, False)
-    assert line() == ["`fake`", "`providers.fake.FakeProvider`", "", "", "", "1 to 4", "", "png", "", "", ""]
+    assert line() == ["`fake`", "`providers.fake.FakeProvider`", "", "", "", "", "1 to 4", "", "png", "", "", ""]
 
-    for name in ("supports_prompt", "supports_seed", "supports_category", "makes_video", "keeps_jobs"):
+    for name in ("ai_generated", "supports_prompt", "supports_seed", "supports_category", "makes_video", "keeps_jobs"):
         monkeypatch.setattr(cls, name, True)
     monkeypatch.setattr(cls, "max_pictures", 4)
     monkeypatch.setattr(cls, "sizes", ("1k", "2k"))
@@ -305,7 +305,7 @@ def test_the_table_follows_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cls, "cancel", cancel)
     monkeypatch.setattr(cls, "models", AgedProvider.models[:2])
     assert line()[2:] == [
-        *("yes", "yes", "yes", "1 to 4", "1k, 2k", "png", "yes", "resumed, cancelled"),
+        *("yes", "yes", "yes", "yes", "1 to 4", "1k, 2k", "png", "yes", "resumed, cancelled"),
         "`aged-3`, `aged-2` (2027-03-01)",
     ]
 

@@ -13,6 +13,7 @@ from providers.catalog import provider_classes
 HEAD: Final = (
     "alias",
     "class",
+    "AI",
     "prompt",
     "seed",
     "category",
@@ -53,6 +54,7 @@ def row(cls: type[AIProvider]) -> dict[str, list[str]]:
     cells = (
         [cls.__module__.rpartition(".")[2]],
         [f"{cls.__module__}.{cls.__name__}"],
+        _yes(cls.ai_generated),
         _yes(cls.supports_prompt),
         _yes(cls.supports_seed),
         _yes(cls.supports_category),
