@@ -21,6 +21,7 @@ import requests
 from PIL import Image
 from pytest_httpserver import HTTPServer
 
+from providers.tests.marks import COMPOSITE, said
 from providers.tests.models import models
 from providers.tests.vendor import Answer, VendorServer, json_answer, openai_answer
 from tryon.conf import DEFAULT_PROMPT
@@ -135,6 +136,8 @@ def test_a_picture_by_the_offline_provider(
     [path] = media.iterdir()
     with Image.open(path) as picture:
         assert picture.size == (answer["width"], answer["height"]) == (765, 1024)
+    assert answer["ai_generated"] is False
+    assert said(path.read_bytes()) == COMPOSITE
 
     refused = shop.post()  # two plain colours
     assert (refused.status_code, refused.json()["code"]) == (422, "image_unusable")
