@@ -3,60 +3,65 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import functools
 import io
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, features
 
 from providers.base import Photo
 
+from . import boxes, colours, containers, decoding
 from .conf import conf
 from .exceptions import ImageTooLarge, NotAnImage, UnusableImage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
 FORMATS: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-"""Formats that are decoded, by Pillow's name; everything else is not an image to us."""
+"""Formats of pictures that come from vendors and go to them, by Pillow's name."""
 
 EXTENSIONS: Final = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
+BOXED: Final = {"AVIF": "AVIF", "HEIF": "HEIC"}
+"""Formats that a photo may have as well, and what people call them; it leaves as a JPEG."""
+
 MAX_SIDE: Final = 4096
 """Pixels of the longer side of a photo that leaves for a provider; more adds bytes, not detail."""
+NEARLY: Final = 0.95
+"""Of MAX_SIDE: so long a side is not worth decoding a JPEG in its full size. Half of 8064 is 4032."""
 
 JPEG_QUALITY: Final = 92
 THUMBNAIL_QUALITY: Final = 85
 DECODING_THREADS: Final = 2
+STRIP_PIXELS: Final = 2**18
+"""Of the source, that are converted at a time."""
+MARGIN: Final = 4
+"""Rows of the result, as far as which rows of a strip depend on those of its neighbours: LANCZOS looks 3 far."""
+
 ORIENTATION: Final = 0x0112
 """The EXIF tag that says which way is up."""
+TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation; every other value means upright."""
+SIDEWAYS: Final = frozenset({5, 6, 7, 8})
+FROM_THE_END: Final = frozenset({3, 4, 6, 7})
+"""Orientations whose first row comes last, or becomes the last column."""
 
-JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""A marker that begins a segment: neither a stuffed byte of a scan nor a restart marker."""
-JPEG_START: Final = b"\xff\xd8"
-START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
-COMMENT: Final = 0xFE
-APPLICATION_SEGMENTS: Final = range(0xE0, 0xF0)
-APP0, APP14 = 0xE0, 0xEE
-"""JFIF and Adobe's colour transform: they change how pixels are read."""
-JPEG_END: Final = b"\xff\xd9"
-PNG_START: Final = b"\x89PNG\r\n\x1a\n"
-PNG_COLOURS: Final = (b"tRNS", b"gAMA", b"cHRM", b"sRGB")
-"""The ancillary chunks that change how colours are read."""
-PNG_END: Final = b"IEND\xaeB`\x82"
-"""The last chunk's name and checksum; it is empty."""
+MAX_CODED: Final = 3
+"""Times MAX_IMAGE_PIXELS that all coded pictures of one file may have; most are tiles of the one that is shown."""
+
 TRAILER: Final = 65_536
 """Bytes after the end of an image, which some writers append, that are looked past."""
-
-MAX_SEGMENTS: Final = 4000
-"""Segments or chunks of one file. Ordinary ones have ten to a few hundred."""
-MAX_HEADER_SEGMENTS: Final = 200
-MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
-"""Of what comes before the pixels. Some phones put a picture's depth there."""
 
 QUICK_BYTES: Final = 1024 * 1024
 QUICK_SEGMENTS: Final = frozenset(
@@ -68,9 +73,9 @@ QUICK_SEGMENTS: Final = frozenset(
 )
 """What a header may hold for a file to be quick: nothing that is compressed, long, or decides what to do with it."""
 
-DAMAGED: Final = "the image is damaged. Save it again as JPEG or PNG and retry."
-
-Segment = TypeVar("Segment")
+SAVE_AGAIN: Final = "Save it again as JPEG or PNG and retry."
+DAMAGED: Final = f"the image is damaged. {SAVE_AGAIN}"
+UNKNOWN: Final = "not an image of a known type. Send a JPEG, PNG or WebP."
 
 
 @functools.cache
@@ -88,6 +93,26 @@ class ImageInfo:
     height: int
 
 
+@dataclass(slots=True)
+class _Source:
+    """An opened picture, not decoded yet, and what is known about decoding it."""
+
+    kind: str
+    image: Any
+    """Pillow's, or a ``_Heif``."""
+    size: int
+    """Bytes of the file."""
+    turn: int = 1
+    profile: bytes | None = None
+    """Its colours', if they are not sRGB."""
+    samples: float = 0
+    deep: bool = False
+    pixels: int = 0
+    """That any part of the file claims to have, if that is more than the picture."""
+    plain: list[containers.Bytes] | None = None
+    """The file without its metadata, if that is a picture."""
+
+
 def inspect(data: bytes) -> ImageInfo:
     """Read the header, and see that the end is there too. Raise ``NotAnImage`` or ``ImageTooLarge``.
 
@@ -102,7 +127,8 @@ def inspect(data: bytes) -> ImageInfo:
 def _is_whole(data: bytes, file_format: str) -> bool:
     if file_format == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 <= len(data)
-    return data.rfind(PNG_END if file_format == "PNG" else JPEG_END, -TRAILER) >= 0
+    end = containers.PNG_END if file_format == "PNG" else containers.JPEG_END
+    return data.rfind(end, -TRAILER) >= 0
 
 
 def is_quick(data: bytes) -> bool:
@@ -112,7 +138,7 @@ def is_quick(data: bytes) -> bool:
     """
     try:
         quick = len(data) <= QUICK_BYTES and b"eXIf" not in data  # a PNG may have it behind the pixels
-        quick = quick and all(kind in QUICK_SEGMENTS for kind in _header(data))
+        quick = quick and all(kind in QUICK_SEGMENTS for kind in containers.header(data))
         return quick and not _needs_decoding(_open(data))
     except (NotAnImage, ImageTooLarge, ValueError):
         return False
@@ -122,28 +148,21 @@ def normalise(data: bytes, *, field: str) -> Photo:
     """Make a user's photo ready to leave the machine: upright, sRGB, without metadata, not too large.
 
     Metadata is cut out of the file losslessly where that is enough; only a photo whose orientation, colour
-    space, size or frames need it is decoded and encoded again. ``field`` is named in the errors:
+    space, size, frames or format need it is decoded and encoded again. ``field`` is named in the errors:
     ``NotAnImage``, ``ImageTooLarge``, ``UnusableImage``.
     """
     try:
-        image = _open(data)
-        if min(image.size) < conf.MIN_IMAGE_SIDE:
+        source = _look(data)
+        width, height = source.image.size
+        if min(width, height) < conf.MIN_IMAGE_SIDE:
             raise UnusableImage(
-                f"{field}: the image is {image.width}x{image.height} pixels. "
-                f"Its shorter side must have at least {conf.MIN_IMAGE_SIDE} pixels.",
-                field=field,
+                f"the image is {width}x{height} pixels. "
+                f"Its shorter side must have at least {conf.MIN_IMAGE_SIDE} pixels."
             )
-        if _needs_decoding(image) or _is_animation(data) or (_has_exif(image, data) and _is_turned(image)):
-            return _encode_again(image)
-        return Photo(
-            data=_without_metadata(data, _format(image)),
-            content_type=FORMATS[_format(image)],
-            width=image.width,
-            height=image.height,
-        )
-    except UnusableImage:
-        raise
-    except (NotAnImage, ImageTooLarge) as error:
+        if source.plain and source.turn == 1 and not source.profile and not _needs_decoding(source.image):
+            return Photo(data=b"".join(source.plain), content_type=FORMATS[source.kind], width=width, height=height)
+        return _encode_again(source)
+    except (NotAnImage, ImageTooLarge, UnusableImage) as error:
         raise type(error)(f"{field}: {error}", field=field) from None
     except Exception as error:  # of any class: whatever in a damaged file Pillow has tripped over
         raise UnusableImage(f"{field}: {DAMAGED}", field=field) from error
@@ -153,36 +172,30 @@ def fit(photo: Photo, *, field: str, types: Collection[str], max_bytes: int) -> 
     """A normalised photo as a vendor takes it: of one of ``types``, with at most ``max_bytes``.
 
     As it is, if that fits; else as a JPEG, as many pixels of it as there is room for. It may be decoded here for the
-    first time: raise ``UnusableImage``, which names ``field``, if it is damaged.
+    first time: raise ``UnusableImage`` or ``ImageTooLarge``, which name ``field``, if it is damaged, or takes too much
+    memory.
     """
     if photo.content_type in types and len(photo.data) <= max_bytes:
         return photo
     try:
-        image = _to_srgb(_open(photo.data))
+        source = _look(photo.data)
+        with decoding.room.hold(_need(source)):
+            return _as_jpeg(_shrunk(source), max_bytes)
+    except ImageTooLarge as error:
+        raise ImageTooLarge(f"{field}: {error}", field=field) from None
     except Exception as error:
         raise UnusableImage(f"{field}: {DAMAGED}", field=field) from error
-    return _as_jpeg(image, max_bytes)
-
-
-def _as_jpeg(image: Image.Image, max_bytes: int) -> Photo:
-    while True:
-        out = io.BytesIO()
-        image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-        if out.tell() <= max_bytes or max(image.size) <= conf.MIN_IMAGE_SIDE:
-            return Photo(data=out.getvalue(), content_type="image/jpeg", width=image.width, height=image.height)
-        # Bytes go with the area; a tenth less than that, or the last step would take many.
-        scale = min(0.9, 0.95 * (max_bytes / out.tell()) ** 0.5)
-        smaller = tuple(max(1, round(side * scale)) for side in image.size)
-        image = image.resize(smaller, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
 def decode(data: bytes) -> None:
     """Decode every pixel, and raise ``UnusableImage`` if one is missing."""
     image = _open(data)
-    try:
-        image.load()
-    except Exception as error:
-        raise UnusableImage("the image is damaged.") from error
+    source = _Source(_format(image), image, len(data), samples=3)
+    with decoding.room.hold(min(_need(source), conf.DECODE_MEMORY)):
+        try:
+            image.load()
+        except Exception as error:
+            raise UnusableImage("the image is damaged.") from error
 
 
 def thumbnail(data: bytes, height: int) -> bytes:
@@ -191,57 +204,132 @@ def thumbnail(data: bytes, height: int) -> bytes:
     Raise ``NotAnImage``, ``ImageTooLarge`` or ``UnusableImage``.
     """
     image = _open(data)
-    # Decodes a JPEG at an eighth of its size, say. A square, as the picture may be about to turn.
-    image.draft(None, (height, height))
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-        image.thumbnail((2 * height, height), reducing_gap=None)
-        out = io.BytesIO()
-        _to_srgb(image).save(out, "JPEG", quality=THUMBNAIL_QUALITY)
-    except Exception as error:
-        raise UnusableImage("the image is damaged.") from error
+    source = _Source(_format(image), image, len(data), samples=3)
+    with decoding.room.hold(min(_need(source), conf.DECODE_MEMORY)):
+        try:
+            source.turn, source.profile = _turn(image), _profile(image)
+            # A square, as the picture may be about to turn.
+            image.draft(None, (height, height))
+            sideways = source.turn in SIDEWAYS
+            box = (height, 2 * height) if sideways else (2 * height, height)
+            small = _strips(source, _within(image.size, box))
+            out = io.BytesIO()
+            small.save(out, "JPEG", quality=THUMBNAIL_QUALITY)
+        except Exception as error:
+            raise UnusableImage("the image is damaged.") from error
     return out.getvalue()
 
 
-def _open(data: bytes) -> Image.Image:
-    """Parse the header; no pixel is decoded. The type is what the bytes are, not what somebody calls them."""
+# Opening
+
+
+def _look(data: bytes) -> _Source:
+    """Open a photo of any type that is accepted, from what its decoder needs of it."""
+    kind = containers.kind_of(data)
+    if kind in BOXED:
+        return _look_into_boxes(data, kind)
+    _check_header(data)
+    if not kind:
+        raise NotAnImage(UNKNOWN)
+    cut = containers.cut(data, kind)
+    essence = b"".join(cut.essence)
+    image = _open(essence)
+    turn = _turn(image)
     try:
-        collections.deque(_header(data), maxlen=0)  # or Pillow would wade through whatever is there
+        profile = _profile(image, (cut.cicp[0], cut.cicp[1]) if len(cut.cicp) == 4 else None)
     except ValueError as error:
-        raise NotAnImage(f"{error}. Save it again as JPEG or PNG and retry.") from None
+        raise UnusableImage(f"{error}. {SAVE_AGAIN}") from None
+    return _Source(kind, image, len(data), turn, profile, samples=cut.samples, plain=cut.plain)
+
+
+def _look_into_boxes(data: bytes, kind: str) -> _Source:
+    name = BOXED[kind]
+    if kind == "AVIF" and not features.check("avif"):
+        raise NotAnImage(f"{name} is not read here. Send a JPEG.")
     try:
-        image = Image.open(io.BytesIO(data), formats=list(FORMATS))
+        found = boxes.look(data)
+        profile = colours.by_numbers(*found.nclx)
+    except ValueError as error:
+        raise NotAnImage(f"{error}. Send a JPEG.") from None
+    if max(found.pixels, found.tile * found.coded / MAX_CODED) > conf.MAX_IMAGE_PIXELS:
+        raise ImageTooLarge(_too_many_pixels(f"{max(found.pixels, found.tile * found.coded):,}"))
+    if kind == "HEIF":
+        image: Any = _Heif(data)
+    else:
+        image = _open(data, kind)
+        image.info.pop("xmp", None)  # which Pillow would ask for the orientation
+    source = _Source(kind, image, len(data), samples=found.samples, deep=found.deep, pixels=found.pixels)
+    source.turn = 1 if kind == "HEIF" else _turn(image)
+    if "icc_profile" in image.info:
+        source.profile = _profile(image)
+    elif profile and not colours.is_srgb(profile, _mode(image)):
+        source.profile = profile
+    return source
+
+
+class _Heif:
+    """A HEIC's picture, with as much of Pillow's interface as is used here.
+
+    Not through Pillow's plugin, which would take every file of the kind from then on, and keep one more copy.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            import pillow_heif
+        except ImportError:
+            raise NotAnImage("HEIC is not read here. Send a JPEG.") from None
+        try:
+            file = pillow_heif.open_heif(data)
+        except Exception:  # noqa: BLE001 - as in normalise()
+            raise NotAnImage("the HEIC is damaged. Send a JPEG.") from None
+        self._image = file[file.primary_index]
+        # Its decoder has turned it already, and its EXIF does not count (ISO 23008-12, section 6.5.10).
+        self.size: tuple[int, int] = self._image.size
+        self.info = {key: value for key, value in self._image.info.items() if key == "icc_profile"}
+        self._rawmode: str = self._image.mode
+        self.mode = self._rawmode.replace("RGBa", "RGBA")
+        self.has_transparency_data = self._image.has_alpha
+
+    def load(self) -> None:
+        self._image.load()
+        if self._image.size != self.size:
+            raise UnusableImage(DAMAGED)
+
+    def crop(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """Rows of it, of the whole width."""
+        (width, _), stride = self.size, self._image.stride
+        rows = self._image.data[box[1] * stride : box[3] * stride]
+        return Image.frombuffer(self.mode, (width, box[3] - box[1]), rows, "raw", self._rawmode, stride, 1)
+
+
+def _open(data: bytes, kind: str = "") -> Image.Image:
+    """Parse the header; no pixel is decoded. The type is what the bytes are, not what somebody calls them.
+
+    Without a ``kind`` it is one of those that vendors know.
+    """
+    if not kind:
+        _check_header(data)
+    try:
+        image = Image.open(io.BytesIO(data), formats=[kind] if kind else list(FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLarge(_too_many_pixels("far more")) from None
     except Exception:  # noqa: BLE001 - as in normalise()
-        raise NotAnImage("not an image of a known type. Send a JPEG, PNG or WebP.") from None
+        raise NotAnImage(UNKNOWN) from None
     if image.width * image.height > conf.MAX_IMAGE_PIXELS:
         raise ImageTooLarge(_too_many_pixels(f"{image.width}x{image.height}"))
     return image
 
 
+def _check_header(data: bytes) -> None:
+    try:
+        collections.deque(containers.header(data), maxlen=0)  # or Pillow would wade through whatever is there
+    except ValueError as error:
+        raise NotAnImage(f"{error}. {SAVE_AGAIN}") from None
+
+
 def _format(image: Image.Image) -> str:
     """A key of FORMATS. A JPEG with more JPEGs behind it, as some phones make it, is an MPO to Pillow."""
     return "JPEG" if image.format == "MPO" else str(image.format)
-
-
-def _header(data: bytes) -> Iterator[int | bytes]:
-    """Marker or type of each segment before the pixels; ``ValueError`` if there are more than a header has."""
-    if data.startswith(JPEG_START):
-        yield from _before(START_OF_SCAN, _jpeg_segments(data[:MAX_HEADER_BYTES]))
-    elif data.startswith(PNG_START):
-        yield from _before(b"IDAT", _png_chunks(data[:MAX_HEADER_BYTES]))
-    else:
-        yield data[12:16] if data[:4] == b"RIFF" else b""
-
-
-def _before(pixels: Segment, segments: Iterator[tuple[Segment, int, int]]) -> Iterator[Segment]:
-    for number, (kind, _start, _end) in enumerate(segments):
-        if kind == pixels:
-            return
-        if number >= MAX_HEADER_SEGMENTS:
-            raise ValueError(f"the image's header has more than {MAX_HEADER_SEGMENTS} parts")
-        yield kind
 
 
 def _too_many_pixels(found: str) -> str:
@@ -253,133 +341,169 @@ def _needs_decoding(image: Image.Image) -> bool:
     return (
         max(image.size) > MAX_SIDE
         or image.mode not in ("RGB", "L")
+        or image.has_transparency_data
         or (getattr(image, "n_frames", 1) > 1 and _format(image) != "JPEG")
-        or not _is_srgb(image)
+        or _profile(image) is not None
     )
 
 
-def _is_animation(data: bytes) -> bool:
-    """Whether a WebP says so in its extended header (RFC 9649), be it of one frame."""
-    return data[8:16] == b"WEBPVP8X" and bool(data[20] & 0x02)
+def _turn(image: Image.Image) -> int:
+    """Its EXIF orientation; 1 if it has none, or one that cannot be read."""
+    # Pillow decodes a whole PNG to see whether an eXIf chunk follows the pixels.
+    if not {"exif", "Raw profile type exif"} & image.info.keys():
+        return 1
+    try:
+        turn = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - as in normalise()
+        return 1
+    return turn if isinstance(turn, int) and turn in TURNS else 1
 
 
-def _has_exif(image: Image.Image, data: bytes) -> bool:
-    # Pillow decodes a whole PNG to see whether an eXIf chunk follows the pixels; its chunks tell that too.
-    return "exif" in image.info or (
-        image.format == "PNG"
-        and ("Raw profile type exif" in image.info or any(kind == b"eXIf" for kind, *_ in _bounded(_png_chunks(data))))
-    )
+def _mode(image: Any) -> str:
+    """The mode in which its colours are converted, once it is flat."""
+    return {"L": "L", "I;16": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
 
 
-def _is_turned(image: Image.Image) -> bool:
-    return bool(image.getexif().get(ORIENTATION, 1) != 1)
+def _profile(image: Any, numbers: tuple[int, int] | None = None) -> bytes | None:
+    """The profile by which its colours are to become sRGB; None if they are.
 
-
-def _is_srgb(image: Image.Image) -> bool:
-    profile = image.info.get("icc_profile")
-    return not profile or b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile
-
-
-def _encode_again(image: Image.Image) -> Photo:
-    image.load()
-    upright = ImageOps.exif_transpose(image)
-    flat = _to_srgb(upright)
-    flat.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    if _format(image) == "JPEG":
-        flat.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    else:
-        flat.save(out, "PNG", compress_level=3)
-    content_type = "image/jpeg" if _format(image) == "JPEG" else "image/png"
-    return Photo(data=out.getvalue(), content_type=content_type, width=flat.width, height=flat.height)
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """RGB pixels in sRGB; transparency is laid on white, as a catalogue shows it."""
-    profile = image.info.get("icc_profile")
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        image = Image.alpha_composite(white, rgba).convert("RGB")
-        profile = None
-    elif image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        # 16 bits a pixel: convert() would clip instead of scale.
-        image = image.point(lambda value: value / 256).convert("L").convert("RGB")
-        profile = None
-    if profile and not _is_srgb(image):
-        # A profile that cannot be read is ignored, as browsers do.
-        with contextlib.suppress(ImageCms.PyCMSError, OSError):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            image = converted or image
-    rgb = image.convert("RGB")
-    rgb.info.clear()
-    return rgb
-
-
-def _without_metadata(data: bytes, file_format: str) -> bytes:
-    if file_format == "JPEG":
-        dropped = {COMMENT, *APPLICATION_SEGMENTS} - {APP0, APP14}
-        return data[:2] + b"".join(
-            data[a:b] for marker, a, b in _bounded(_jpeg_segments(data)) if marker not in dropped
-        )
-    if file_format == "PNG":
-        chunks = _bounded(_png_chunks(data))
-        return data[:8] + b"".join(data[a:b] for kind, a, b in chunks if kind[:1].isupper() or kind in PNG_COLOURS)
-    kept = b"".join(_webp_chunks(data))
-    return b"RIFF" + (len(kept) + 4).to_bytes(4, "little") + b"WEBP" + kept
-
-
-def _bounded(segments: Iterator[Segment]) -> Iterator[Segment]:
-    """The same, but ``ValueError`` after ``MAX_SEGMENTS``."""
-    for number, segment in enumerate(segments):
-        if number >= MAX_SEGMENTS:
-            raise ValueError(f"the image has more than {MAX_SEGMENTS:,} parts")
-        yield segment
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment up to the end of the image (ITU T.81, annex B).
-
-    A scan's entropy-coded data comes as a segment of its own, with marker 0. What some cameras append after the end
-    of the image, thumbnails and whole videos, is left out.
+    What a PNG says in ``numbers`` (cICP) goes before a profile, and that before gAMA and cHRM, as in browsers.
     """
-    position = 2
-    while found := JPEG_MARKER.search(data, position):
-        start = found.start()
-        if start > position:
-            yield 0, position, start
-        marker = data[start + 1]
-        position = start + 2 if marker == END_OF_IMAGE else start + 2 + int.from_bytes(data[start + 2 : start + 4])
-        yield marker, start, position
-        if marker == END_OF_IMAGE:
-            return
-    raise ValueError("the JPEG is cut off, or its header too long")
+    info = image.info
+    if numbers:
+        profile = colours.by_numbers(*numbers)
+    elif not (profile := info.get("icc_profile")) and "srgb" not in info:
+        profile = colours.by_chromaticity(info.get("gamma", 0), info.get("chromaticity", ()))
+    return profile if profile and not colours.is_srgb(profile, _mode(image)) else None
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of each chunk (PNG specification, section 5)."""
-    position = 8
-    while position + 8 <= len(data):
-        start, kind = position, data[position + 4 : position + 8]
-        position += 12 + int.from_bytes(data[position : position + 4])
-        yield kind, start, position
-        if kind == b"IEND":
-            return
-    raise ValueError("the PNG is cut off, or its header too long")
+# Decoding
 
 
-def _webp_chunks(data: bytes) -> Iterator[bytes]:
-    """The picture's own chunks (RFC 9649); the flags of VP8X no longer promise metadata."""
-    position = 12
-    while position + 8 <= len(data):
-        kind = data[position : position + 4]
-        length = int.from_bytes(data[position + 4 : position + 8], "little")
-        end = position + 8 + length + (length & 1)
-        chunk = data[position:end]
-        if kind == b"VP8X":
-            icc_exif_xmp = 0x20 | 0x08 | 0x04
-            chunk = chunk[:8] + bytes([chunk[8] & ~icc_exif_xmp]) + chunk[9:]
-        if kind in (b"VP8X", b"VP8 ", b"VP8L", b"ALPH"):
-            yield chunk
-        position = end
+def _need(source: _Source) -> int:
+    """Bytes that it takes to decode it and make it as small as it has to be."""
+    whole = source.image.size[0] * source.image.size[1]
+    scale = _draft_scale(source.image.size) if source.kind == "JPEG" else 1
+    pixels = max(whole, source.pixels) // scale**2
+    width, height = _within(source.image.size, (MAX_SIDE, MAX_SIDE))
+    return decoding.estimate(
+        source.kind,
+        source.image.mode,
+        pixels,
+        width * height,
+        source.size,
+        source=whole,
+        samples=source.samples,
+        deep=source.deep,
+    )
+
+
+def _draft_scale(size: tuple[int, int]) -> int:
+    """By how much a JPEG's decoder is to divide its sides."""
+    return next((scale for scale in (8, 4, 2) if max(size) / scale >= NEARLY * MAX_SIDE), 1)
+
+
+def _within(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """The size that fits in the box, no larger than it is."""
+    scale = min(1.0, box[0] / size[0], box[1] / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _encode_again(source: _Source) -> Photo:
+    kind = source.kind
+    with decoding.room.hold(_need(source)):
+        image = _shrunk(source)
+        if kind in ("PNG", "WEBP"):
+            out = _Limited(conf.MAX_IMAGE_BYTES)
+            try:
+                image.save(out, "PNG", compress_level=3)
+                return Photo(data=out.getvalue(), content_type="image/png", width=image.width, height=image.height)
+            except _Full:
+                del out
+        return _as_jpeg(image, conf.MAX_IMAGE_BYTES)
+
+
+class _Full(Exception):
+    """There are more bytes than there may be."""
+
+
+class _Limited(io.BytesIO):
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + len(data) > self._most:
+            raise _Full
+        return super().write(data)
+
+
+def _as_jpeg(image: Image.Image, max_bytes: int) -> Photo:
+    while True:
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        if out.tell() <= max_bytes or max(image.size) <= conf.MIN_IMAGE_SIDE:
+            return Photo(data=out.getvalue(), content_type="image/jpeg", width=image.width, height=image.height)
+        # Bytes go with the area; a tenth less than that, or the last step would take many.
+        scale = min(0.9, 0.95 * (max_bytes / out.tell()) ** 0.5)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = _strips(_Source("", image, 0), (width, height))
+
+
+def _shrunk(source: _Source) -> Image.Image:
+    """RGB pixels in sRGB, upright and not too many, and none of the source's."""
+    image = source.image
+    if (scale := _draft_scale(image.size)) > 1 and source.kind == "JPEG":
+        image.draft(None, (image.width // scale, image.height // scale))
+    image.load()
+    result = _strips(source, _within(image.size, (MAX_SIDE, MAX_SIDE)))
+    source.image = None
+    return result
+
+
+def _strips(source: _Source, size: tuple[int, int]) -> Image.Image:
+    """RGB pixels in sRGB, upright, of the ``size`` that it has before it turns; transparency is laid on white.
+
+    Made in strips: a copy of the whole would take as much memory again, and so would each step.
+    """
+    image, turn = source.image, source.turn
+    (source_width, source_height), (width, height) = image.size, size
+    transform = colours.to_srgb(source.profile, _mode(image)) if source.profile else None
+    result = Image.new("RGB", (height, width) if turn in SIDEWAYS else size)
+    ratio = source_height / height
+    rows = max(1, int(STRIP_PIXELS / source_width / ratio))
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        first = max(0, int((top - MARGIN) * ratio) if ratio > 1 else top)
+        last = min(source_height, int((bottom + MARGIN) * ratio) + 1 if ratio > 1 else bottom)
+        strip = _flat(image.crop((0, first, source_width, last)), transform)
+        if image.size != size:
+            box = (0, top * ratio - first, source_width, min(bottom * ratio - first, last - first))
+            strip = strip.resize((width, bottom - top), Image.Resampling.LANCZOS, box=box)
+        if turn in TURNS:
+            strip = strip.transpose(TURNS[turn])
+        at = height - bottom if turn in FROM_THE_END else top
+        result.paste(strip, (at, 0) if turn in SIDEWAYS else (0, at))
+    return result
+
+
+def _flat(strip: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
+    """RGB pixels in sRGB; transparency is laid on white, as a catalogue shows it."""
+    alpha = None
+    if strip.mode.startswith("I;16") or strip.mode in ("I", "F"):
+        # 16 bits a pixel: convert() would clip instead of scale.
+        strip = strip.point(lambda value: value / 256).convert("L")
+    elif strip.has_transparency_data:
+        strip = strip.convert("RGBA")
+        alpha = strip.getchannel("A")
+        strip = strip.convert("RGB")
+    elif strip.mode not in ("RGB", "L", "CMYK"):
+        strip = strip.convert("RGB")
+    if transform is not None and strip.mode == transform.input_mode:
+        strip = ImageCms.applyTransform(strip, transform) or strip
+    strip = strip.convert("RGB")
+    if alpha is not None:
+        white = Image.new("RGB", strip.size, "white")
+        white.paste(strip, mask=alpha)
+        return white
+    return strip

@@ -1,0 +1,293 @@
+"""What image files are made of: cut into parts, without decoding a pixel.
+
+Two things are made of the parts. ``essence`` is what a decoder needs, orientation and colour profile included: no text
+that it would decompress, no second picture, nothing behind the end. ``plain`` is that without the metadata.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+JPEG_START: Final = b"\xff\xd8"
+JPEG_END: Final = b"\xff\xd9"
+JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker that begins a segment: neither a stuffed byte of a scan nor a restart marker."""
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Markers that say how pixels are coded; the other three of these numbers are tables."""
+USUAL_FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2})
+"""Baseline, extended and progressive, with Huffman's code. Browsers and vendors read no other."""
+JPEG_TABLES: Final = frozenset({0xC4, 0xDB, 0xDD})
+SCAN_DATA, GARBAGE = 0, -1
+"""What stands between segments: the pixels, or what does not belong there."""
+
+PNG_START: Final = b"\x89PNG\r\n\x1a\n"
+PNG_PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+PNG_COLOURS: Final = frozenset({b"tRNS", b"gAMA", b"cHRM", b"sRGB"})
+"""The ancillary chunks that change how colours are read, and are too short to say anything else."""
+PNG_EXIF: Final = b"Raw profile type exif\0"
+"""Keyword of the text in which writers kept EXIF before PNG had a chunk for it."""
+PNG_END: Final = b"IEND\xaeB`\x82"
+"""The last chunk's name and checksum; it is empty."""
+
+WEBP_PIXELS: Final = (b"VP8 ", b"VP8L")
+WEBP_ICC, WEBP_EXIF, WEBP_XMP, WEBP_ANIMATION = 0x20, 0x08, 0x04, 0x02
+"""Flags of the extended header (RFC 9649)."""
+
+MAX_SEGMENTS: Final = 4000
+"""Segments or chunks of one file. Ordinary ones have ten to a few hundred."""
+MAX_HEADER_SEGMENTS: Final = 200
+MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
+"""Of what comes before the pixels. Some phones put a picture's depth there."""
+MAX_SCANS: Final = 64
+"""Scans of one JPEG. An ordinary progressive one has ten, and each is a pass over all pixels."""
+
+
+class Part(NamedTuple):
+    """One segment or chunk: its marker or name, and where it stands."""
+
+    kind: int | bytes
+    start: int
+    end: int
+
+
+Bytes = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A file cut to what matters: views of it, to be joined."""
+
+    essence: list[Bytes]
+    plain: list[Bytes] | None
+    """None if it cannot be had without decoding: an animation's frame is no file."""
+    scans: int = 1
+    samples: float = 0
+    """Of a JPEG whose pixels come in several passes: coefficients a pixel that are kept until the last one."""
+    cicp: bytes = b""
+    """Of a PNG: the numbers of primaries, transfer function, matrix and range (ITU-T H.273)."""
+
+
+def kind_of(data: bytes) -> str:
+    """Pillow's name of the file's format; empty for what is none of ours. Whatever a name or header calls it."""
+    if data.startswith(JPEG_START):
+        return "JPEG"
+    if data.startswith(PNG_START):
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        length = min(int.from_bytes(data[:4]), 256)
+        brands = {data[8:12], *(data[start : start + 4] for start in range(16, length, 4))}
+        if b"avif" in brands:
+            return "AVIF"
+        if brands & {b"heic", b"heix", b"heim", b"heis"}:
+            return "HEIF"
+    return ""
+
+
+def header(data: bytes) -> Iterator[int | bytes]:
+    """Kind of each part before the pixels; ``ValueError`` if there are more than a header has."""
+    if data.startswith(JPEG_START):
+        return _before(START_OF_SCAN, _jpeg_segments(data[:MAX_HEADER_BYTES]))
+    if data.startswith(PNG_START):
+        return _before(b"IDAT", _png_chunks(data[:MAX_HEADER_BYTES]))
+    return iter([data[12:16] if data[:4] == b"RIFF" else b""])
+
+
+def _before(pixels: int | bytes, parts: Iterator[Part]) -> Iterator[int | bytes]:
+    for number, part in enumerate(parts):
+        if part.kind == pixels:
+            return
+        if number >= MAX_HEADER_SEGMENTS:
+            raise ValueError(f"the image's header has more than {MAX_HEADER_SEGMENTS} parts")
+        yield part.kind
+
+
+def cut(data: bytes, kind: str) -> Cut:
+    """Cut a JPEG, PNG or WebP, whole as it must be; ``ValueError`` if it is not."""
+    return CUTS[kind](data)
+
+
+def _bounded(parts: Iterator[T]) -> Iterator[T]:
+    """The same, but ``ValueError`` after ``MAX_SEGMENTS``."""
+    for number, part in enumerate(parts):
+        if number >= MAX_SEGMENTS:
+            raise ValueError(f"the image has more than {MAX_SEGMENTS:,} parts")
+        yield part
+
+
+# JPEG (ITU T.81, annex B)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[Part]:
+    """Each segment up to the end of the image.
+
+    A scan's entropy-coded data comes as a segment of its own. What some cameras append after the end of the image,
+    thumbnails and whole videos, is left out.
+    """
+    position, between = 2, GARBAGE
+    while found := JPEG_MARKER.search(data, position):
+        start = found.start()
+        if start > position:
+            yield Part(between, position, start)
+        marker = data[start + 1]
+        if marker == END_OF_IMAGE:
+            yield Part(marker, start, start + 2)
+            return
+        length = int.from_bytes(data[start + 2 : start + 4])
+        position, between = start + 2 + max(length, 2), SCAN_DATA if marker == START_OF_SCAN else GARBAGE
+        yield Part(marker, start, position)
+    raise ValueError("the JPEG is cut off, or its header too long")
+
+
+def _cut_jpeg(data: bytes) -> Cut:
+    view = memoryview(data)
+    essence: list[Bytes] = [JPEG_START]
+    plain: list[Bytes] = [JPEG_START]
+    frames, scans, samples, has_exif = [], 0, 0.0, False
+    for kind, start, end in _bounded(_jpeg_segments(data)):
+        segment: Bytes = view[start:end]
+        if kind in FRAMES:
+            frames.append(kind)
+            samples = _samples(data[start:end])
+        elif kind == START_OF_SCAN:
+            scans += 1
+        if kind in FRAMES or kind in JPEG_TABLES or kind in (START_OF_SCAN, SCAN_DATA, END_OF_IMAGE):
+            pass
+        elif kind in (APP0, APP14):
+            segment = _short(data[start:end])
+        else:
+            if kind == APP1 and segment[4:10] == b"Exif\0\0" and not has_exif:
+                essence.append(segment)
+                has_exif = True
+            elif kind == APP2 and segment[4:16] == b"ICC_PROFILE\0":
+                essence.append(segment)
+            continue
+        essence.append(segment)
+        plain.append(segment)
+    if len(frames) != 1 or frames[0] not in USUAL_FRAMES:
+        raise ValueError("the JPEG is of a rare kind: arithmetic, lossless, or in layers")
+    if scans > MAX_SCANS:
+        raise ValueError(f"the JPEG has {scans} scans; more than {MAX_SCANS} take too long")
+    is_sequential = scans == 1 and frames[0] != 0xC2
+    return Cut(essence, plain, scans, 0 if is_sequential else samples)
+
+
+def _short(segment: bytes) -> bytes:
+    """JFIF and Adobe's colour transform, without what may follow: a thumbnail, or anything at all."""
+    for name, length in (b"JFIF\0", 16), (b"Adobe", 14):
+        if segment[4:9] == name and len(segment) >= length + 2:
+            body = segment[4 : length + 2]
+            return segment[:2] + length.to_bytes(2) + (body[:-2] + b"\0\0" if name == b"JFIF\0" else body)
+    return b""
+
+
+def _samples(frame: bytes) -> float:
+    """Samples of all components for each pixel: 1.5 for a photo with halved colours, 3 for one without."""
+    factors = [(frame[at] >> 4, frame[at] & 15) for at in range(11, min(len(frame), 10 + 3 * frame[9]), 3)]
+    most = max((h for h, _ in factors), default=0) * max((v for _, v in factors), default=0)
+    return sum(h * v for h, v in factors) / most if most else 4
+
+
+# PNG (third edition, section 5)
+
+
+def _png_chunks(data: bytes) -> Iterator[Part]:
+    position = 8
+    while position + 8 <= len(data):
+        start, kind = position, data[position + 4 : position + 8]
+        position += 12 + int.from_bytes(data[position : position + 4])
+        yield Part(kind, start, position)
+        if kind == b"IEND":
+            return
+    raise ValueError("the PNG is cut off, or its header too long")
+
+
+def _cut_png(data: bytes) -> Cut:
+    """The picture that every reader of PNG shows; the frames of an animation are in chunks of their own."""
+    view = memoryview(data)
+    essence: list[Bytes] = [PNG_START]
+    plain: list[Bytes] = [PNG_START]
+    cicp = b""
+    seen: set[int | bytes] = set()
+    orientation: list[Bytes] = []  # goes before the pixels, or Pillow decodes them to look for it
+    for kind, start, end in _bounded(_png_chunks(data)):
+        chunk: Bytes = view[start:end] if kind != b"IEND" else bytes(4) + PNG_END
+        if kind != b"IDAT" and kind in seen:
+            continue
+        if kind in PNG_PIXELS or kind in PNG_COLOURS:
+            if kind == b"IDAT" and kind not in seen:
+                pixels_at = len(essence)
+            essence.append(chunk)
+            plain.append(chunk)
+        elif kind == b"cICP":
+            cicp = data[start + 8 : start + 12]
+        elif kind == b"iCCP":
+            essence.append(chunk)
+        elif kind == b"eXIf" or (kind in (b"zTXt", b"tEXt", b"iTXt") and data.startswith(PNG_EXIF, start + 8)):
+            orientation.append(chunk)
+        else:
+            continue
+        seen.add(kind)
+    if b"IDAT" not in seen:
+        raise ValueError("the PNG has no pixels")
+    essence[pixels_at:pixels_at] = orientation
+    return Cut(essence, plain, cicp=cicp)
+
+
+# WebP (RFC 9649)
+
+
+def _webp_chunks(data: bytes) -> Iterator[Part]:
+    position, whole = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
+    while position + 8 <= whole:
+        length = int.from_bytes(data[position + 4 : position + 8], "little")
+        end = position + 8 + length + (length & 1)
+        if end > len(data):
+            raise ValueError("the WebP is cut off")
+        yield Part(data[position : position + 4], position, end)
+        position = end
+
+
+def _cut_webp(data: bytes) -> Cut:
+    """The first picture; of an animation, the first frame with all that places it."""
+    view = memoryview(data)
+    essence: list[Bytes] = []
+    plain: list[Bytes] = []
+    moves = False
+    seen: set[int | bytes] = set()
+    for kind, start, end in _bounded(_webp_chunks(data)):
+        name = b"pixels" if kind in WEBP_PIXELS else kind
+        if name in seen or (seen & {b"pixels", b"ANMF"} and kind not in (b"EXIF", b"ICCP")):
+            continue
+        chunk = view[start:end]
+        seen.add(name)
+        if kind == b"VP8X":
+            if len(chunk) != 18:
+                raise ValueError("the WebP is damaged")
+            moves = bool(chunk[8] & WEBP_ANIMATION)
+            essence += [chunk[:8], bytes([chunk[8] & ~WEBP_XMP]), chunk[9:]]
+            plain += [chunk[:8], bytes([chunk[8] & ~(WEBP_ICC | WEBP_EXIF | WEBP_XMP)]), chunk[9:]]
+        elif kind in (b"ALPH", *WEBP_PIXELS):
+            essence.append(chunk)
+            plain.append(chunk)
+        elif kind in (b"ICCP", b"EXIF", b"ANIM", b"ANMF"):
+            essence.append(chunk)
+    if not seen & {b"pixels", b"ANMF"}:
+        raise ValueError("the WebP has no pixels")
+    return Cut(_riff(essence), _riff(plain) if b"pixels" in seen and not moves else None)
+
+
+def _riff(chunks: list[Bytes]) -> list[Bytes]:
+    length = 4 + sum(map(len, chunks))
+    return [b"RIFF", length.to_bytes(4, "little"), b"WEBP", *chunks]
+
+
+CUTS: Final[dict[str, Callable[[bytes], Cut]]] = {"JPEG": _cut_jpeg, "PNG": _cut_png, "WEBP": _cut_webp}
