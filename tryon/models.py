@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.files.storage import Storage, storages
 from django.db import connections, models, router
 from django.db.models import Case, Q, When
@@ -53,6 +54,10 @@ def connect() -> None:
         if connection.in_atomic_block or connection.is_usable():
             return
         connection.close()
+
+
+def _has_field(model: type[models.Model], name: str) -> bool:
+    return any(field.name == name for field in model._meta.concrete_fields)
 
 
 @deconstructible
@@ -120,6 +125,23 @@ class ApiKey(models.Model):
     def hash_of(text: str) -> str:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
+    @classmethod
+    def find(cls, text: str, now: datetime) -> ApiKey | None:
+        """The key ``text``, if it is valid and its user active. One query, with the user and the user's account.
+
+        Whatever is wrong with a key, the query finds nothing: all wrong keys take the same time.
+        """
+        valid = (Q(expires_at=None) | Q(expires_at__gt=now)) & Q(revoked_at=None)
+        if _has_field(get_user_model(), "is_active"):
+            valid &= Q(user__is_active=True)
+        try:
+            key = cls.objects.select_related("user__credit_account").get(
+                valid, prefix=cls.prefix_of(text), hashed_key=cls.hash_of(text)
+            )
+        except cls.DoesNotExist:
+            return None
+        return key if key.matches(text) and key.is_valid(now) and key.user.is_active else None
+
     def matches(self, text: str) -> bool:
         """Whether this is the key ``text``, compared in constant time."""
         return secrets.compare_digest(self.hashed_key, self.hash_of(text))
@@ -128,10 +150,13 @@ class ApiKey(models.Model):
         """Neither revoked nor expired at ``now``."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
-    def mark_used(self, now: datetime) -> None:
-        """Note the use, at most once a minute."""
-        if self.last_used_at is None or now - self.last_used_at >= self.LAST_USED_RESOLUTION:
-            type(self).objects.filter(pk=self.pk).update(last_used_at=now)
+    def mark_used(self, now: datetime) -> bool:
+        """Note the use, at most once a minute however many requests there are; whether this was the one that did."""
+        before = now - self.LAST_USED_RESOLUTION
+        if self.last_used_at is not None and self.last_used_at > before:
+            return False
+        due = Q(last_used_at=None) | Q(last_used_at__lte=before)
+        return bool(type(self).objects.filter(due, pk=self.pk).update(last_used_at=now))
 
 
 class CreditAccount(models.Model):

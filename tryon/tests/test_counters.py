@@ -103,6 +103,9 @@ class ForgetfulCache(BaseCache):
     def add(self, *args: object, **kwargs: object) -> bool:
         return False
 
+    def get(self, key: object, default: object = None, version: int | None = None) -> object:
+        return default
+
     def incr(self, *args: object, **kwargs: object) -> int:
         raise ValueError("no such key")
 
