@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import contextlib
+import io
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from . import http
+from .utils import one_line
 
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+_HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*")
+"""A name, a number or an IPv6 address; no zone id, no percent sign, nothing that another program could read anew."""
 
 
 class DownloadFailed(Exception):
-    """Why there is nothing behind a URL. For the log: whoever gave the URL could learn of our network by it."""
+    """Why there is nothing behind a URL. For the log: whoever gave the URL could learn of our network by it.
+
+    The text is one line, and holds nothing of the URL but its scheme and host.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(one_line(why, 300))
 
 
 class Blocked(DownloadFailed):
@@ -25,68 +39,131 @@ class TooLarge(Exception):
     """More bytes than allowed."""
 
 
-async def download(url: str, *, max_bytes: int, timeout: float, allowed_hosts: Collection[str] = ()) -> bytes:
+async def download(
+    url: str,
+    *,
+    max_bytes: int,
+    timeout: float,
+    allowed_hosts: Collection[str] = (),
+    before_body: Callable[[int], Awaitable[None]] | None = None,
+) -> bytes:
     """The body behind ``url``, at most ``max_bytes``, within ``timeout`` seconds.
 
     Only public addresses are dialled, whatever DNS or redirects say; ``allowed_hosts`` are those of our own that are
     open all the same (``http.guarded_client()``). Raise ``TooLarge``, or ``DownloadFailed`` for everything else.
+
+    ``before_body`` is awaited once there is a body to read, with the bytes that it may have. Its time does not count,
+    and what it raises is raised.
     """
-    try:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    with _failures():
         # A client for each download, not one for all: a pool of httpcore 1.0.9 loses a place for good whenever a
         # download is cancelled, and a hundred clients that hang up would stop all downloads.
-        async with (
-            asyncio.timeout(timeout),
-            http.guarded_client(allowed_hosts=allowed_hosts, timeout=timeout) as client,
-        ):
-            return await _follow(client, url, max_bytes)
-    except http.BlockedAddress as error:
-        raise Blocked(str(error)) from None
-    except (http.InvalidURL, ValueError) as error:
-        # ValueError: an address that urllib or the international names' encoding cannot read, here or in a redirect.
-        raise Blocked(f"{type(error).__name__}: {error}") from None
-    except (http.HTTPError, OSError) as error:
-        raise DownloadFailed(f"{type(error).__name__}: {error}") from None
+        client = http.guarded_client(allowed_hosts=allowed_hosts, timeout=timeout)
+    async with client:
+        with _failures():
+            async with asyncio.timeout(timeout):
+                response = await _follow(client, url)
+        left = started + timeout - loop.time()
+        async with contextlib.aclosing(response):
+            most = _check_head(response, max_bytes)
+            if before_body is not None:
+                await before_body(most)
+            with _failures():
+                async with asyncio.timeout(left):
+                    return await _read(response, max_bytes)
 
 
 def host(url: str) -> str:
     """The part of ``url`` that may be logged: paths and queries of signed URLs are secrets."""
     try:
-        return urlsplit(url).netloc.rpartition("@")[2][:255]
+        parts = urlsplit(url)
+        port = "" if parts.port is None else f":{parts.port}"
     except ValueError:
         return ""
+    return one_line(f"{parts.hostname or ''}{port}", 255)
 
 
-async def _follow(client: http.AsyncClient, url: str, max_bytes: int) -> bytes:
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """Whatever goes wrong inside as ``DownloadFailed``."""
+    try:
+        yield
+    except http.BlockedAddress as error:
+        raise Blocked(str(error)) from None
+    except (http.InvalidURL, ValueError) as error:
+        raise Blocked(f"{type(error).__name__}: {error}") from None
+    except (http.HTTPError, OSError) as error:
+        raise DownloadFailed(f"{type(error).__name__}: {error}") from None
+
+
+async def _follow(client: http.AsyncClient, url: str) -> http.Response:
+    """What is there in the end, its body not read yet."""
     for _ in range(MAX_REDIRECTS + 1):
-        _check(url)
-        async with client.stream("GET", url) as response:
-            if response.status_code in REDIRECTS:
-                url = urljoin(url, response.headers.get("location", ""))
-                continue
-            if response.status_code != 200:
-                raise DownloadFailed(f"the server answered {response.status_code}")
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise DownloadFailed("the body is compressed although we asked for it plain")
-            return await _read(response, max_bytes)
+        target = _check_url(url)
+        response = await client.send(client.build_request("GET", target), stream=True)
+        if response.status_code not in REDIRECTS:
+            return response
+        await response.aclose()
+        locations = response.headers.get_list("location")
+        if len(locations) != 1:
+            raise DownloadFailed(f"a redirect to {len(locations)} places")
+        _check_letters(locations[0])
+        url = urljoin(str(target), locations[0])
     raise DownloadFailed(f"more than {MAX_REDIRECTS} redirects")
 
 
-async def _read(response: http.Response, max_bytes: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > max_bytes:
-            raise TooLarge(f"more than {max_bytes:,} bytes")
-    return bytes(body)
+def _check_url(url: str) -> http.URL:
+    """``url`` as it will be dialled.
 
-
-def _check(url: str) -> None:
+    Two parsers read it. Where they disagree it is refused, so that what one of them sees is what the other dials.
+    """
+    _check_letters(url)
     try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise Blocked(f"no valid URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Blocked(f"the scheme is {parts.scheme!r}, not http or https")
-    if parts.username is not None or parts.password is not None:
+        seen, dialled = urlsplit(url), http.URL(url)
+        port, names = seen.port, (dialled.raw_host.decode("ascii").lower(), dialled.host.lower())
+    except (http.InvalidURL, ValueError) as error:
+        # Only its type: the text may repeat a password.
+        raise Blocked(f"no valid URL: {type(error).__name__}") from None
+    if seen.scheme not in DEFAULT_PORTS:
+        raise Blocked(f"the scheme is {seen.scheme!r}, not http or https")
+    if "@" in seen.netloc:
         raise Blocked("the URL carries a user name")
+    if not seen.hostname or not _HOST.fullmatch(names[0]):
+        raise Blocked("the URL's host is no name and no address")
+    default = DEFAULT_PORTS[seen.scheme]
+    is_same = (seen.scheme, port or default) == (dialled.scheme, dialled.port or default) and seen.hostname in names
+    if not is_same or port == 0:
+        raise Blocked("the URL can be read in two ways")
+    return dialled
+
+
+def _check_letters(url: str) -> None:
+    """Refuse what parsers drop or turn, each in its own way."""
+    if re.search(r"[\x00-\x1f\x7f\\]", url):
+        raise Blocked("the URL has a control character or a backslash")
+
+
+def _check_head(response: http.Response, max_bytes: int) -> int:
+    """The most bytes that the body can have."""
+    if response.status_code != 200:
+        raise DownloadFailed(f"the server answered {response.status_code}")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise DownloadFailed("the body is compressed although we asked for it plain")
+    length = response.headers.get("content-length", "")
+    if "transfer-encoding" in response.headers or not re.fullmatch(r"[0-9]+", length):
+        return max_bytes
+    if int(length) > max_bytes:
+        raise TooLarge(f"more than {max_bytes:,} bytes")
+    return int(length)
+
+
+async def _read(response: http.Response, max_bytes: int) -> bytes:
+    body = io.BytesIO()  # gives out what it holds without a copy
+    async for chunk in response.aiter_raw():
+        http.count_as_body(response, len(chunk))
+        if body.tell() + len(chunk) > max_bytes:
+            raise TooLarge(f"more than {max_bytes:,} bytes")
+        body.write(chunk)
+    return body.getvalue()

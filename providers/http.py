@@ -12,7 +12,7 @@ import functools
 import ipaddress
 import socket
 import ssl
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
@@ -23,6 +23,7 @@ import httpx
 from .utils import PerLoop
 
 __all__ = [
+    "URL",
     "AsyncClient",
     "BlockedAddress",
     "ConnectError",
@@ -31,6 +32,7 @@ __all__ = [
     "PerLoop",
     "Response",
     "TimeoutException",
+    "count_as_body",
     "guarded_client",
     "is_public_address",
     "vendor_client",
@@ -42,9 +44,7 @@ HTTPError = httpx.HTTPError
 InvalidURL = httpx.InvalidURL
 Response = httpx.Response
 TimeoutException = httpx.TimeoutException
-
-MAX_CONNECTIONS: Final = 100
-"""Downloads at the same time, for one client; more wait for their turn."""
+URL = httpx.URL
 
 MAX_RESOLVING: Final = 64
 """Names that are looked up at the same time in this process."""
@@ -52,8 +52,14 @@ MAX_RESOLVING: Final = 64
 MAX_ADDRESSES: Final = 4
 """Addresses of one host that are tried before giving up."""
 
+MAX_AROUND_BODY: Final = 32 * 1024
+"""Bytes that a stranger's server may send besides the body: interim answers, headers, the framing of chunks.
+
+Parsing them takes a hundred times as long as a body's bytes, and the event loop does nothing else meanwhile.
+"""
+
 # Written out, because the tables of the ipaddress module depend on the Python version and call multicast,
-# NAT64 and others global.
+# NAT64 and others global. From IANA's registries of special-purpose addresses, and what clouds add of their own.
 _PRIVATE_V4: Final = tuple(
     ipaddress.IPv4Network(network)
     for network in (
@@ -66,8 +72,11 @@ _PRIVATE_V4: Final = tuple(
         "172.16.0.0/12",
         "192.0.0.0/24",
         "192.0.2.0/24",
+        "192.31.196.0/24",  # AS112, which a network may serve by itself; so may those two below
+        "192.52.193.0/24",  # AMT
         "192.88.99.0/24",  # 6to4 relays, withdrawn
         "192.168.0.0/16",
+        "192.175.48.0/24",  # AS112
         "198.18.0.0/15",
         "198.51.100.0/24",
         "203.0.113.0/24",
@@ -79,16 +88,14 @@ _GLOBAL_V6: Final = ipaddress.IPv6Network("2000::/3")
 _PRIVATE_V6: Final = tuple(
     ipaddress.IPv6Network(network)
     for network in (
-        "2001::/23",  # IETF protocols: benchmarking, ORCHID and the like
+        "2001::/23",  # IETF protocols: Teredo, benchmarking, ORCHID and the like
         "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "2620:4f:8000::/48",  # AS112
         "3fff::/20",  # documentation
     )
 )
-_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
-_6TO4: Final = ipaddress.IPv6Network("2002::/16")
-_TEREDO: Final = ipaddress.IPv6Network("2001::/32")
 _ISATAP: Final = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
 
 
@@ -99,8 +106,9 @@ class BlockedAddress(Exception):
 def is_public_address(ip: str) -> bool:
     """Whether ``ip``, a numeric IPv4 or IPv6 address, is an ordinary address of the public internet.
 
-    An IPv6 address that carries an IPv4 address is only as public as that one; the old form ``::1.2.3.4`` never
-    is. Anything that is not an address, a zone id included, is not public.
+    An IPv6 address that carries an IPv4 address never is, except for that of NAT64, which is as public as what it
+    carries: on a machine that has no IPv4 every name may resolve to such. Anything that is not an address, a zone id
+    included, is not public.
     """
     if "%" in ip:
         return False
@@ -108,36 +116,13 @@ def is_public_address(ip: str) -> bool:
         address = ipaddress.ip_address(ip)
     except ValueError:
         return False
+    if address in _NAT64:
+        address = ipaddress.IPv4Address(address.packed[12:])
     if isinstance(address, ipaddress.IPv4Address):
-        return _is_public_v4(address)
-    if not all(_is_public_v4(inner) for inner in _embedded(address)):
+        return not any(address in network for network in _PRIVATE_V4)
+    if address.packed[8:12] in _ISATAP:
         return False
-    if any(address in network for network in (_MAPPED, _NAT64, _LOCAL_NAT64, _TEREDO)):
-        return True
     return address in _GLOBAL_V6 and not any(address in network for network in _PRIVATE_V6)
-
-
-def _is_public_v4(address: ipaddress.IPv4Address) -> bool:
-    return not any(address in network for network in _PRIVATE_V4)
-
-
-def _embedded(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
-    """The IPv4 addresses a packet to ``address`` could end up at."""
-    packed = address.packed
-    if any(address in network for network in (_MAPPED, _NAT64, _LOCAL_NAT64)):
-        yield ipaddress.IPv4Address(packed[12:])
-    if address in _LOCAL_NAT64:
-        # RFC 6052 puts the address around bits 64 to 71 when the prefix is a whole /48.
-        spread = packed[6:8] + packed[9:11]
-        if any(spread):
-            yield ipaddress.IPv4Address(spread)
-    if address in _6TO4:
-        yield ipaddress.IPv4Address(packed[2:6])
-    if address in _TEREDO:
-        yield ipaddress.IPv4Address(packed[4:8])
-        yield ipaddress.IPv4Address(bytes(byte ^ 0xFF for byte in packed[12:]))
-    if packed[8:12] in _ISATAP:
-        yield ipaddress.IPv4Address(packed[12:])
 
 
 def vendor_client(*, timeout: float = 600.0) -> AsyncClient:
@@ -165,13 +150,15 @@ def guarded_client(
 
     ``allowed_hosts`` opens a host of our own that is not public: ``"media.internal"`` on ``allowed_ports``, or
     ``"localhost:8000"`` on that port alone. What counts is the name in the URL, so a stranger's name for the
-    same address stays closed.
+    same address stays closed. A redirect may lead there: the stranger could have given that URL at once.
 
     ``timeout`` is in seconds and applies to connecting and to each read; a slow sender can stretch it for ever, so
     put ``asyncio.timeout()`` around the whole. Redirects are not followed: look at the target, then ask again.
     Nothing outlives a request, no cookie and no connection; proxies and .netrc of the environment are ignored.
+
+    A server that sends more than ``MAX_AROUND_BODY`` besides its body fails. ``count_as_body()`` tells what was body.
     """
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     transport = httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits)
     # The transport has no argument for the network backend, so it gets a pool that has one.
     transport._pool = httpcore.AsyncConnectionPool(
@@ -188,6 +175,11 @@ def guarded_client(
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"Accept-Encoding": "identity", "User-Agent": "sakura-tryon"},
     )
+
+
+def count_as_body(response: Response, count: int) -> None:
+    """``count`` bytes that were read from a response of a guarded client were its body."""
+    response.extensions["network_stream"].count_as_body(count)
 
 
 @functools.cache
@@ -236,13 +228,14 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in addresses[:MAX_ADDRESSES]:
             try:
-                return await self._backend.connect_tcp(
+                stream = await self._backend.connect_tcp(
                     address,
                     port,
                     timeout=timeout,
                     local_address=local_address,
                     socket_options=socket_options,
                 )
+                return _GuardedStream(stream)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore.ConnectError(f"{host} has no address")
@@ -269,6 +262,39 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
             raise httpcore.ConnectError(f"{host} was not resolved: {error}") from None
         return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+class _GuardedStream(httpcore.AsyncNetworkStream):
+    """Fails when a server sends too much besides its body."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._left = MAX_AROUND_BODY
+
+    def count_as_body(self, count: int) -> None:
+        """Bytes of the body do not count, and pay for what a few kilobytes of it need around them."""
+        self._left = min(MAX_AROUND_BODY, self._left + count + count // 32)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._left <= 0:
+            raise httpcore.RemoteProtocolError(f"more than {MAX_AROUND_BODY:,} bytes that are no body")
+        received = await self._stream.read(min(max_bytes, self._left), timeout)
+        self._left -= len(received)
+        return received
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _GuardedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 def _split_host(entry: str) -> tuple[str, tuple[int, ...]]:
