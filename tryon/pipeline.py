@@ -41,8 +41,8 @@ from .exceptions import (
 )
 from .fetching import fetch
 from .heartbeat import heartbeat
-from .memory import Share
 from .models import TryOn, connect
+from .room import Share, downloads
 from .threads import in_thread
 
 if TYPE_CHECKING:
@@ -248,12 +248,14 @@ class _Run(Generic[T]):
 
     async def _photos(self, share: Share, deadline: float) -> tuple[Photo, Photo]:
         """Both photos, ready to leave; ``share`` becomes what they take."""
+        urls = [source for source in (self.order.person, self.order.garment) if isinstance(source, str)]
         try:
             async with asyncio.timeout_at(deadline):
-                person, garment = await _gather(
-                    _photo(self.order.person, share, field="user_image"),
-                    _photo(self.order.garment, share, field="catalog_image"),
-                )
+                with await downloads.enter(len(urls)):
+                    person, garment = await _gather(
+                        _photo(self.order.person, share, field="user_image"),
+                        _photo(self.order.garment, share, field="catalog_image"),
+                    )
         except TimeoutError as error:
             raise DeadlineExceeded from error
         share.shrink(len(person.data) + len(garment.data))

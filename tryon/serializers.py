@@ -26,18 +26,23 @@ MAX_SEED = 2**32 - 2
 class ImageURLField(serializers.CharField):
     """An http(s) URL. Whether it may be fetched is decided when it is (``tryon.fetching``)."""
 
-    default_error_messages = {"not_http": "Give an http:// or https:// URL, not {scheme!r}."}
+    default_error_messages = {
+        "not_http": "Give an http:// or https:// URL, not {scheme!r}.",
+        "no_urls": "This server takes no URLs of photos. Send the photo itself as {field}.",
+    }
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=2048, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
+        if not conf.FETCH_URLS:
+            self.fail("no_urls", field=(self.field_name or "").removesuffix("_url"))
         url = super().to_internal_value(data)
         try:
             parts = urlsplit(url)
         except ValueError:
-            self.fail("invalid")
-        if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             self.fail("not_http", scheme=url[:40])
         return url
 

@@ -207,3 +207,23 @@ def test_a_hundred_clients_that_hang_up_do_not_stop_the_downloads(server: HTTPSe
         assert len(await fetching.fetch(url, field="f")) == 200_000
 
     asyncio.run(hang_up())
+
+
+def test_without_urls_none_is_opened(server: HTTPServer, tryon: Callable[..., None]) -> None:
+    tryon(FETCH_URLS=False)
+    with pytest.raises(ImageUnreachable, match=r"^user_image_url: .*Send the photo itself"):
+        fetch(server.url_for("/a"))
+    assert not server.log
+
+
+def test_the_hook_before_the_body_is_told_how_many_bytes_may_come(
+    server: HTTPServer, tryon: Callable[..., None]
+) -> None:
+    told = []
+
+    async def note(most: int) -> None:
+        told.append(most)
+
+    server.expect_request("/a").respond_with_data(b"x" * 1234)
+    asyncio.run(fetching.fetch(server.url_for("/a"), field="f", before_body=note))
+    assert told == [1234]

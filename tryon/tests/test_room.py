@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tryon import memory
+from tryon import room as rooms
 from tryon.exceptions import Overloaded
-from tryon.memory import Room, Share
+from tryon.room import Room, Share
 
 SIZE = 100
 
@@ -20,8 +20,8 @@ SIZE = 100
 def room(tryon: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Room:
     """A room of 100 bytes."""
     tryon(PHOTO_MEMORY=SIZE)
-    room = Room()
-    monkeypatch.setattr(memory, "room", room)
+    room = Room("PHOTO_MEMORY")
+    monkeypatch.setattr(rooms, "memory", room)
     return room
 
 
@@ -90,8 +90,10 @@ def test_more_than_there_is_gets_all_of_it(room: Room) -> None:
     asyncio.run(main())
 
 
-def test_who_waits_too_long_hears_that_the_server_is_overloaded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "PATIENCE", 0.01)
+def test_who_waits_too_long_hears_that_the_server_is_overloaded(
+    room: Room, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rooms, "PATIENCE", 0.01)
 
     async def main() -> None:
         place = await room.enter(SIZE)
@@ -101,6 +103,7 @@ def test_who_waits_too_long_hears_that_the_server_is_overloaded(room: Room, monk
         await room.enter(1)
 
     asyncio.run(main())
+    assert "PHOTO_MEMORY is 100" in log.text
 
 
 def test_a_place_that_comes_as_its_run_is_cancelled_is_given_back(room: Room) -> None:
@@ -186,6 +189,37 @@ def test_a_share_is_taken_when_all_its_photos_have_told_their_sizes(room: Room) 
         await seconds[2]
         runs[0].leave()
         runs[2].leave()
+        assert room._taken == 0
+
+    asyncio.run(main())
+
+
+def test_at_most_max_downloads_photos_are_fetched_at_once(tryon: Callable[..., None]) -> None:
+    """A run takes both its places together, so that no two wait for each other's second photo."""
+    tryon(MAX_DOWNLOADS=5)
+    inside: list[int] = []
+    most = 0
+
+    async def fetch(place: int) -> None:
+        nonlocal most
+        with await rooms.downloads.enter(2):
+            inside.append(place)
+            most = max(most, 2 * len(inside))
+            await asyncio.sleep(0)
+            inside.remove(place)
+
+    async def main() -> None:
+        async with asyncio.timeout(10):
+            await asyncio.gather(*map(fetch, range(50)))
+
+    asyncio.run(main())
+    assert most == 4
+
+
+def test_nothing_is_taken_by_who_needs_nothing(room: Room) -> None:
+    async def main() -> None:
+        with await room.enter(SIZE):
+            (await room.enter(0)).leave()
         assert room._taken == 0
 
     asyncio.run(main())

@@ -1,12 +1,13 @@
-"""How much memory strangers' photos may take in this process, however many people send them at once."""
+"""How much strangers' photos may take of this process, however many people send them at once."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from concurrent.futures import Future
-from typing import Final
+from typing import Final, Self
 
 from .conf import conf
 from .exceptions import Overloaded
@@ -15,15 +16,24 @@ PATIENCE: Final = 30.0
 """Seconds that a run waits for room before it is refused."""
 
 
+logger = logging.getLogger("tryon.room")
+
+
 class Place:
-    """The bytes that one run takes of a ``Room``."""
+    """What one run takes of a ``Room``; as a context manager, until the end of the block."""
 
     def __init__(self, room: Room, size: int) -> None:
         self._room = room
         self._size = size
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.leave()
+
     def shrink(self, size: int) -> None:
-        """Take no more than ``size`` bytes from now on."""
+        """Take no more than ``size`` from now on."""
         if size < self._size:
             self._room.give_back(self._size - size)
             self._size = size
@@ -34,20 +44,28 @@ class Place:
 
 
 class Room:
-    """``PHOTO_MEMORY`` bytes, shared by all runs of this process, first come, first served.
+    """As much as a setting says, shared by all runs of this process, first come, first served.
 
     Who finds too little left waits; so nobody may take a second place while he holds one. A run that would need more
     than there is in all gets all of it. Runs of different event loops share one room, as under WSGI.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, setting: str) -> None:
+        self._setting = setting
         self._lock = threading.Lock()
         self._taken = 0
         self._waiting: deque[tuple[int, Future[None]]] = deque()
 
+    @property
+    def size(self) -> int:
+        size: int = getattr(conf, self._setting)
+        return size
+
     async def enter(self, size: int) -> Place:
-        """Wait for ``size`` bytes. Raise ``Overloaded`` if they do not come free within ``PATIENCE``."""
-        size = min(size, conf.PHOTO_MEMORY)
+        """Wait for so much. Raise ``Overloaded`` if it does not come free within ``PATIENCE``."""
+        size = min(size, self.size)
+        if not size:
+            return Place(self, 0)
         turn: Future[None] = Future()
         with self._lock:
             self._waiting.append((size, turn))
@@ -59,6 +77,7 @@ class Room:
             except BaseException as error:
                 self._give_up(size, turn)
                 if isinstance(error, TimeoutError):
+                    logger.warning("A run waited %s s in vain: %s is %s.", PATIENCE, self._setting, self.size)
                     raise Overloaded from None
                 raise
         return Place(self, size)
@@ -80,7 +99,7 @@ class Room:
             size, turn = self._waiting[0]
             if turn.cancelled():
                 self._waiting.popleft()
-            elif self._taken + size <= max(conf.PHOTO_MEMORY, size):
+            elif self._taken + size <= max(self.size, size):
                 self._waiting.popleft()
                 if turn.set_running_or_notify_cancel():
                     self._taken += size
@@ -89,11 +108,14 @@ class Room:
                 return
 
 
-room: Final = Room()
+memory: Final = Room("PHOTO_MEMORY")
+"""Bytes of photos, from their download to the provider's answer."""
+downloads: Final = Room("MAX_DOWNLOADS")
+"""Photos that are being fetched."""
 
 
 class Share:
-    """The place of one run, whose photos tell their sizes one by one.
+    """The memory of one run, whose photos tell their sizes one by one.
 
     It is taken when all have told: runs that held a place for one photo while they wait for another's could keep each
     other waiting for ever.
@@ -110,7 +132,7 @@ class Share:
         self._size += size
         self._missing -= 1
         if not self._missing:
-            self._place = await room.enter(self._size)
+            self._place = await memory.enter(self._size)
             self._taken.set()
         await self._taken.wait()
 
