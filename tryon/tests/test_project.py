@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,53 @@ def test_imports_point_one_way() -> None:
                     names = [node.module or ""]
                 for name in names:
                     assert not any(name == other or name.startswith(f"{other}.") for other in others), (path, name)
+
+
+HTTP_LIBRARIES = ("aiohttp", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "socket")
+HTTP_LIBRARIES += ("urllib.request", "urllib3", "xmlrpc.client")
+
+IMPORTERS = {
+    "providers/http.py": {"httpcore", "httpx", "socket"},  # strangers' URLs, and the vendors that need no SDK
+    "providers/google.py": {"httpx2"},  # the SDKs' own, to addresses that the operator chose
+    "providers/openai/__init__.py": {"aiohttp", "httpx2"},
+    "providers/openai/client.py": {"httpx2"},
+    "providers/openai/failures.py": {"aiohttp", "httpx2"},
+    "sakura_inference/management/commands/quickstart.py": {"socket"},  # looks for a free port
+}
+"""Who may open connections. Any other URL goes through ``providers.downloads``."""
+
+
+def test_nobody_else_opens_a_url() -> None:
+    found: dict[str, set[str]] = {}
+    for package in ("providers", "tryon", "sakura_inference", "settings"):
+        for path in (ROOT / package).rglob("*.py"):
+            if {"tests", "benchmarks"} & set(path.parts):
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+                for library in HTTP_LIBRARIES:
+                    if any(name == library or name.startswith(f"{library}.") for name in names):
+                        found.setdefault(str(path.relative_to(ROOT)), set()).add(library)
+    assert found == IMPORTERS
+
+
+def test_the_guarded_client_is_for_downloads_and_downloads_are_for_two() -> None:
+    callers = {
+        name: {
+            str(path.relative_to(ROOT))
+            for package in ("providers", "tryon", "sakura_inference")
+            for path in (ROOT / package).rglob("*.py")
+            if not {"tests", "benchmarks"} & set(path.parts) and re.search(rf"(?<!def )\b{name}\(", path.read_text())
+        }
+        for name in ("guarded_client", "vendor_client", "download")
+    }
+    assert callers == {
+        "guarded_client": {"providers/downloads.py"},
+        "vendor_client": {"providers/rest.py"},
+        "download": {"providers/rest.py", "tryon/fetching.py"},
+    }
 
 
 def test_starting_the_app_imports_no_vendors_sdk() -> None:
