@@ -421,7 +421,7 @@ class TryOnAdmin(CreditsAdmin):
 
     def get_fields(self, request: HttpRequest, obj: TryOn | None = None) -> Any:
         # Not "image": Django would ask the storage for its address, and fail with it.
-        hidden = ("image", "fingerprint", "has_leftovers")
+        hidden = ("image", "fingerprint", "has_leftovers", "to_erase")
         instead = {"more_images": "other_pictures", "video": "clip", "attempts": "attempts_table"}
         shown = [instead.get(field.name, field.name) for field in TryOn._meta.fields if field.name not in hidden]
         shown.insert(shown.index("credits") + 1, "ledger")

@@ -11,8 +11,8 @@ from PIL.PngImagePlugin import PngInfo
 from .imaging import Picture
 
 SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/composite"
-"""Of IPTC's Digital Source Types (read on 2026-11-26): "Mix or composite of several elements, any of which may or may
-not be generative AI".
+"""Of IPTC's Digital Source Types (its definition of 2024-09-17): "Mix or composite of several elements, any of which
+may or may not be generative AI".
 
 Not ``compositeCapture``, "several elements that are all captures of real life": nobody has looked whether the two
 photos are, and catalogues hold renderings as well. Not ``compositeSynthetic``, "at least one of which is Generative
