@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser
@@ -77,32 +77,78 @@ def non_atomic(view: Callable[..., Any]) -> Callable[..., Any]:
     return view
 
 
-class CreateImageView(APIView):
-    """Put a garment on a person: give two photos, get the picture."""
-
-    # DRF has no async views. This is a thin one: authentication, throttling, parsing and validation run in the
-    # first of two thread hops, the response is made in the second, and between them only the event loop waits.
+class TryOnView(APIView):
+    """What the views of the API share: who may ask and how often, and errors and headers of our own."""
 
     throttle_classes = [TryOnThrottle]
     permission_classes = []
-    parser_classes = [bodies.JSONParser, bodies.FormParser, bodies.MultiPartParser]
     renderer_classes = [JSONRenderer, BrowsableAPIRenderer]
     versioning_class = None
-    serializer_class = CreateImageSerializer
+    for_users: ClassVar[tuple[str, ...]] = ()
+    """Methods that demand a user, and count for the throttle."""
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         return non_atomic(super().as_view(**initkwargs))
-
-    def get_serializer(self, *args: Any, **kwargs: Any) -> CreateImageSerializer:
-        """Lets the browsable API show a form."""
-        return CreateImageSerializer(*args, **kwargs)
 
     def get_authenticators(self) -> list[BaseAuthentication]:
         return [import_string(path)() for path in conf.AUTHENTICATION_CLASSES]
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
         return exception_handler
+
+    def perform_authentication(self, request: Request) -> None:
+        """Demand a user where one is needed. Wrong credentials count against the address that sends them."""
+        if request.method not in self.for_users:
+            # Now, and without a demand: the browsable API asks who is looking when the answer is under way.
+            with contextlib.suppress(APIException):
+                _ = request.user
+            return
+        try:
+            self.demand_user(request)
+        except (AuthenticationFailed, NotAuthenticated):
+            throttle = TryOnThrottle()
+            if conf.THROTTLE_RPM and not throttle.count(request._request):
+                self.throttled(request, throttle.wait())
+            raise
+
+    def demand_user(self, request: Request) -> None:
+        """Raise ``NotAuthenticated``, or what an authentication class raises."""
+        if not (request.user and request.user.is_authenticated):
+            raise NotAuthenticated
+
+    def check_throttles(self, request: Request) -> None:
+        if request.method in self.for_users:
+            super().check_throttles(request)
+
+    def get_authenticate_header(self, request: Request) -> str:
+        # DRF turns a 401 without this header into a 403, and a host's first class, say for sessions, may have none.
+        return super().get_authenticate_header(request) or 'Bearer realm="try-on"'
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        plain: HttpRequest = getattr(request, "_request", request)
+        response.headers[request_id.HEADER] = request_id.assign(plain)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        for name, value in limit_headers(plain).items():
+            response.headers[name] = value
+        return response
+
+
+class CreateImageView(TryOnView):
+    """Put a garment on a person: give two photos, get the picture."""
+
+    # DRF has no async views. This is a thin one: authentication, throttling, parsing and validation run in the
+    # first of two thread hops, the response is made in the second, and between them only the event loop waits.
+
+    parser_classes = [bodies.JSONParser, bodies.FormParser, bodies.MultiPartParser]
+    serializer_class = CreateImageSerializer
+    for_users = ("POST",)
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> CreateImageSerializer:
+        """Lets the browsable API show a form."""
+        return CreateImageSerializer(*args, **kwargs)
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         request_id.assign(request)
@@ -177,32 +223,15 @@ class CreateImageView(APIView):
             idempotency_key=idempotency_key(request),
         )
 
-    def perform_authentication(self, request: Request) -> None:
-        """Demand a user for a POST. Wrong credentials count against the address that sends them."""
-        if request.method != "POST":
-            # Now, and without a demand: the browsable API asks who is looking when the answer is under way.
-            with contextlib.suppress(APIException):
-                _ = request.user
-            return
+    def demand_user(self, request: Request) -> None:
         try:
             body = bodies.read(request)
         except Exception:
             request.user = AnonymousUser()  # or showing the error would authenticate, and so read the body again
             raise
-        try:
-            if not (request.user and request.user.is_authenticated):
-                raise NotAuthenticated
-            if is_foreign(body.get("user_id"), request.user):
-                raise AuthenticationFailed("user_id is not the user who sent this request. Leave it out.")
-        except (AuthenticationFailed, NotAuthenticated):
-            throttle = TryOnThrottle()
-            if conf.THROTTLE_RPM and not throttle.count(request._request):
-                self.throttled(request, throttle.wait())
-            raise
-
-    def check_throttles(self, request: Request) -> None:
-        if request.method == "POST":
-            super().check_throttles(request)
+        super().demand_user(request)
+        if is_foreign(body.get("user_id"), cast("User", request.user)):
+            raise AuthenticationFailed("user_id is not the user who sent this request. Leave it out.")
 
     def leave(self, tryon: TryOn) -> HttpResponse:
         """The answer, in the leaving hop; rendered, so that nothing about it can fail once it is paid for."""
@@ -248,20 +277,6 @@ class CreateImageView(APIView):
         if request.method == "GET" and self.is_browsed(request):
             return Response({"detail": "Fill in the form below, or POST the same fields as JSON."})
         raise MethodNotAllowed(str(request.method))
-
-    def get_authenticate_header(self, request: Request) -> str:
-        # DRF turns a 401 without this header into a 403, and a host's first class, say for sessions, may have none.
-        return super().get_authenticate_header(request) or 'Bearer realm="try-on"'
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        plain: HttpRequest = getattr(request, "_request", request)
-        response.headers[request_id.HEADER] = request_id.assign(plain)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
-        for name, value in limit_headers(plain).items():
-            response.headers[name] = value
-        return response
 
 
 def idempotency_key(request: Request) -> str:
