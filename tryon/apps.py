@@ -11,7 +11,7 @@ class TryOnConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import append_only, checks, dispatch, receivers
+        from . import append_only, checks, dispatch, erasing, receivers
 
         register(checks.check_settings, "tryon")
         register(checks.check_providers, "tryon")
@@ -22,5 +22,6 @@ class TryOnConfig(AppConfig):
         register(checks.check_circuits, Tags.caches)
         register(checks.check_database, Tags.database)
         receivers.connect()
+        erasing.connect()
         post_migrate.connect(append_only.after_migrate, sender=self, dispatch_uid="tryon.append_only.after_migrate")
         setting_changed.connect(dispatch.forget_providers, dispatch_uid="tryon.dispatch.forget_providers")

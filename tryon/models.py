@@ -254,6 +254,18 @@ class TryOnQuerySet(models.QuerySet["TryOn"]):
         """Runs without a picture that may have left a file."""
         return self.filter(has_leftovers=True)
 
+    def of(self, user: User) -> TryOnQuerySet:
+        """What a user may see: their own runs, but for those that are about to be erased."""
+        return self.filter(user=user, to_erase=False)
+
+    def flag(self) -> int:
+        """Have these runs erased (erasing.py), from now on unseen; how many had not been flagged before."""
+        return self.filter(to_erase=False).update(to_erase=True)
+
+    def erasable(self) -> TryOnQuerySet:
+        """Runs to erase that have ended. No process writes files of theirs any more, but for a very slow one."""
+        return self.filter(to_erase=True, finished_at__isnull=False)
+
     def with_key(self, user: User, key: str) -> TryOnQuerySet:
         """The user's runs under an Idempotency-Key: the one that made or makes its picture, then the failed ones."""
         failed = Case(When(status__in=["failed", "cancelled"], then=1), default=0)

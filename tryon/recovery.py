@@ -1,5 +1,7 @@
 """What dead processes left behind: runs without an end, ends without an announcement, files without a picture.
 
+And what anybody left flagged, to be erased.
+
 Safe at any time, beside living servers and beside itself: each move is a conditional update, and a run that a
 living process ends first is left as it is.
 """
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
@@ -24,7 +27,7 @@ from django.utils import timezone
 from providers.base import AIProvider, TryOnResult
 from providers.errors import ProviderError, ProviderUnavailable
 
-from . import images, runs
+from . import erasing, images, runs
 from .conf import conf
 from .credits import get_credits
 from .dispatch import choose_provider, close_providers
@@ -55,6 +58,8 @@ class Recovered:
     """Runs without a picture; their credit went back."""
     announced: list[TryOn] = field(default_factory=list)
     """Runs whose end had not been announced."""
+    erased: list[UUID] = field(default_factory=list)
+    """Runs that were to be erased, and are no more."""
 
 
 def recover(now: datetime | None = None) -> Recovered:
@@ -63,7 +68,7 @@ def recover(now: datetime | None = None) -> Recovered:
     recovered = Recovered()
     # Announcements first: ends of this very look are announced as they are made.
     for tryon in _each(TryOn.objects.unannounced(now)):
-        with _going_on(tryon):
+        with _going_on(f"recover try-on {tryon.pk}"):
             if not tryon.take_over(expiry()):
                 continue
             signal = try_on_succeeded if tryon.status == TryOn.Status.SUCCEEDED else try_on_failed
@@ -73,11 +78,13 @@ def recover(now: datetime | None = None) -> Recovered:
             recovered.announced.append(tryon)
     # Those whose vendor has to be asked last: nobody's credit waits for a vendor that does not answer.
     for tryon in sorted(_each(TryOn.objects.dead(now)), key=lambda tryon: bool(tryon.provider_job)):
-        with _going_on(tryon):
+        with _going_on(f"recover try-on {tryon.pk}"):
             _end(tryon, now, recovered)
     for tryon in _each(TryOn.objects.with_leftovers()):
-        with _going_on(tryon):
+        with _going_on(f"recover try-on {tryon.pk}"):
             _delete_leftovers(tryon, now)
+    with _going_on("erase what is flagged"):
+        recovered.erased = _erase(now)
     return recovered
 
 
@@ -91,13 +98,24 @@ def _pay_back(tryon: TryOn) -> None:
             logger.warning("Try-on %s was paid back: its process died as it answered.", tryon.pk)
 
 
+def _erase(now: datetime) -> list[UUID]:
+    """Erase what is flagged, in any order: what cannot be erased is not to keep the rest from it."""
+    gone: list[UUID] = []
+    while True:
+        erased = erasing.erase(TryOn.objects.order_by("?"), now=now)
+        gone += erased.gone
+        if erased.is_cut_short or not erased.gone:
+            return gone
+
+
 def _end(tryon: TryOn, now: datetime, recovered: Recovered) -> None:
-    """End a dead run: with its picture if it was stored or can be had, else without."""
+    """End a dead run: with its picture if it was stored or can be had and is still wanted, else without."""
     if not tryon.take_over(expiry() + LOOK_UP_TIMEOUT):
         return
     # A picture that is not kept was for an answer that nobody waits for any more.
-    found = None if tryon.no_store else _stored(tryon, now)
-    if found is None and tryon.provider_job and not tryon.no_store:
+    is_wanted = not (tryon.to_erase or tryon.no_store)
+    found = _stored(tryon, now) if is_wanted else None
+    if found is None and tryon.provider_job and is_wanted:
         try:
             found = _look_up(tryon, now)
         except Exception as error:
@@ -216,11 +234,11 @@ def _each(runs: TryOnQuerySet) -> list[TryOn]:
 
 
 @contextlib.contextmanager
-def _going_on(tryon: TryOn) -> Iterator[None]:
+def _going_on(what: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        logger.exception("Could not recover try-on %s; the others are not kept waiting.", tryon.pk)
+        logger.exception("Could not %s; the others are not kept waiting.", what)
 
 
 class _Schedule:

@@ -130,9 +130,10 @@ def find_earlier(order: Order) -> TryOn | None:
     earlier = under_this_key.first()
     if earlier is None:
         return None
-    forgotten = timezone.now() - timedelta(seconds=conf.IDEMPOTENCY_TTL)
-    if earlier.created_at < forgotten and earlier.finished_at:
-        under_this_key.forget_keys(forgotten)
+    now = timezone.now()
+    forgotten = now - timedelta(seconds=conf.IDEMPOTENCY_TTL)
+    if earlier.finished_at and (earlier.to_erase or earlier.created_at < forgotten):
+        under_this_key.forget_keys(now if earlier.to_erase else forgotten)
         return None
     if earlier.fingerprint != order.fingerprint():
         raise KeyReused

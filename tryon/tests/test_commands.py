@@ -405,7 +405,7 @@ def test_grant_credits_says_the_new_balance_and_writes_the_reason(shop: Shop) ->
 
 
 def test_recover_tryons_says_what_it_did(shop: Shop) -> None:
-    assert manage("recover_tryons") == "0 run(s) recovered, 0 announced."
+    assert manage("recover_tryons") == "0 run(s) recovered, 0 announced, 0 erased."
 
 
 # Ctrl-C

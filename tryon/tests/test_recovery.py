@@ -288,7 +288,7 @@ def test_the_command_says_what_it_found(shop: Shop, media: Path, capsys: pytest.
     assert [line.split("  ")[0] for line in lines] == [
         str(captured.pk),
         str(released.pk),
-        "2 run(s) recovered, 0 announced.",
+        "2 run(s) recovered, 0 announced, 0 erased.",
     ]
     assert [line.split("  ")[-1] for line in lines[:2]] == [
         "the picture was stored, 1 credit(s) charged",

@@ -12,7 +12,8 @@ from .._failures import database_needed
 class Command(BaseCommand):
     help = (
         "End the runs whose process died: with their picture if it was stored, else with their credits given back. "
-        "Announce ends that nobody was told of, delete files that are no picture. Safe to run at any time."
+        "Announce ends that nobody was told of, delete files that are no picture, erase the runs that are flagged. "
+        "Safe to run at any time."
     )
     requires_system_checks = []  # credits go back whatever is wrong with the provider
 
@@ -27,7 +28,7 @@ class Command(BaseCommand):
             self._tell(tryon, f"{tryon.status}, announced")
         return (
             f"{len(recovered.captured) + len(recovered.released)} run(s) recovered, "
-            f"{len(recovered.announced)} announced."
+            f"{len(recovered.announced)} announced, {len(recovered.erased)} erased."
         )
 
     def _tell(self, tryon: TryOn, what: str) -> None:
