@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -33,3 +35,16 @@ def _cleaned_by(field: forms.Field) -> Callable[[str], Any]:
             raise ArgumentTypeError(" ".join(error.messages)) from None
 
     return clean
+
+
+UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def age(text: str) -> timedelta:
+    """A time like ``30d``: a whole number of minutes, hours, days or weeks."""
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([mhdw])", text, re.ASCII)
+    if found is None:
+        raise ArgumentTypeError(
+            f"{text!a} is no age. Give a whole number, 1 to 99999, and a unit, as in 90m (minutes), 12h, 30d or 8w."
+        )
+    return timedelta(**{UNITS[found[2]]: int(found[1])})
