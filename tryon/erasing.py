@@ -87,7 +87,8 @@ def names(tryon: TryOn) -> set[str]:
     """Of all files that a run has, or may have left, in the storage."""
     known = {tryon.image.name, tryon.video.name, *tryon.more_images, *tryon.inputs}
     if tryon.file_stem:
-        known |= {runs.video_name(tryon), *(name for each in runs.possible_names(tryon) for name in each)}
+        known |= {runs.video_name(tryon), *runs.possible_inputs(tryon)}
+        known |= {name for each in runs.possible_names(tryon) for name in each}
     return {name for name in known if name}
 
 

@@ -193,7 +193,7 @@ def _look_up(tryon: TryOn, now: datetime) -> dict[str, Any] | None:
         logger.warning("Try-on %s has no picture at its provider: %s", tryon.pk, error)
         return None
     if not tryon.stored_image():
-        runs.delete(*_names(tryon))  # what the dead process had begun to write; nobody would know of it
+        runs.delete(*erasing.names(tryon))  # what the dead process had begun to write; nobody would know of it
     names = runs.store(tryon, looked)
     return runs.describe(result, looked, names, provider, latency_ms=_latency_ms(tryon, now))
 
@@ -211,16 +211,12 @@ def _latency_ms(tryon: TryOn, now: datetime) -> int:
 
 def _delete_leftovers(tryon: TryOn, now: datetime) -> None:
     """Delete what may have been stored; and once more a lease later, for a process that was only very slow."""
-    if runs.delete(*_names(tryon)) and tryon.finished_at and tryon.finished_at < now - timedelta(seconds=conf.LEASE):
+    if (
+        runs.delete(*erasing.names(tryon))
+        and tryon.finished_at
+        and tryon.finished_at < now - timedelta(seconds=conf.LEASE)
+    ):
         TryOn.objects.filter(pk=tryon.pk).update(has_leftovers=False)
-
-
-def _names(tryon: TryOn) -> list[str]:
-    return [
-        runs.video_name(tryon),
-        *runs.possible_inputs(tryon),
-        *(name for names in runs.possible_names(tryon) for name in names),
-    ]
 
 
 def _storage() -> Storage:

@@ -66,8 +66,10 @@ def test_imports_point_one_way() -> None:
                     assert not any(name == other or name.startswith(f"{other}.") for other in others), (path, name)
 
 
-HTTP_LIBRARIES = ("aiohttp", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "socket")
-HTTP_LIBRARIES += ("urllib.request", "urllib3", "xmlrpc.client")
+HTTP_LIBRARIES = (
+    *("aiohttp", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "socket"),
+    *("urllib.request", "urllib3", "xmlrpc.client"),
+)
 
 IMPORTERS = {
     "providers/http.py": {"httpcore", "httpx", "socket"},  # strangers' URLs, and the vendors that need no SDK
