@@ -31,7 +31,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy
 
-from . import circuit, images
+from . import circuit, images, signed_urls
 from .conf import MAX_AMOUNT
 from .credits import LedgerCredits, get_credits
 from .dispatch import aliases_in_use
@@ -92,18 +92,19 @@ def when(name: str, description: Any) -> Column:
     return column
 
 
-def address(name: str) -> str:
-    """Where a file of the storage can be seen; empty if the storage does not say, which is logged."""
+def address(tryon: TryOn, name: str) -> str:
+    """Where a file of a run can be seen; empty if the storage does not say, which is logged."""
     try:
-        return str(TryOn.image.field.storage.url(name))
+        return signed_urls.address(tryon, name)
     except Exception:
         logger.exception("The storage gives no address for %s.", name)
         return ""
 
 
-def links(names: Iterable[str]) -> str:
-    """A line for each of these files of the storage, with a link where that says its address."""
-    lines = ((format_html('<a href="{}">{}</a>', url, name) if (url := address(name)) else name,) for name in names)
+def links(tryon: TryOn, names: Iterable[str]) -> str:
+    """A line for each of these files of a run, with a link where the storage says its address."""
+    urls = ((address(tryon, name), name) for name in names)
+    lines = ((format_html('<a href="{}">{}</a>', url, name) if url else name,) for url, name in urls)
     return format_html_join(mark_safe("<br>"), "{}", lines)
 
 
@@ -422,10 +423,15 @@ class TryOnAdmin(CreditsAdmin):
     def get_fields(self, request: HttpRequest, obj: TryOn | None = None) -> Any:
         # Not "image": Django would ask the storage for its address, and fail with it.
         hidden = ("image", "fingerprint", "has_leftovers", "to_erase")
-        instead = {"more_images": "other_pictures", "video": "clip", "attempts": "attempts_table"}
+        instead = {
+            "more_images": "other_pictures", "video": "clip", "inputs": "photos", "attempts": "attempts_table"
+        }  # fmt: skip
         shown = [instead.get(field.name, field.name) for field in TryOn._meta.fields if field.name not in hidden]
         shown.insert(shown.index("credits") + 1, "ledger")
         return ["picture", *shown]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TryOn]:
+        return super().get_queryset(request).filter(to_erase=False)  # what is about to be erased is seen by nobody
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.thumbnail_view, cacheable=True)
@@ -475,7 +481,7 @@ class TryOnAdmin(CreditsAdmin):
         if not tryon.image:
             return self.get_empty_value_display()
         name = str(tryon.image.name)
-        url = address(name)
+        url = address(tryon, name)
         if not url:
             return name
         height = min(tryon.height or PICTURE_HEIGHT, PICTURE_HEIGHT)
@@ -483,11 +489,15 @@ class TryOnAdmin(CreditsAdmin):
 
     @admin.display(description=_("other pictures"))
     def other_pictures(self, tryon: TryOn) -> str:
-        return links(tryon.more_images) or self.get_empty_value_display()
+        return links(tryon, tryon.more_images) or self.get_empty_value_display()
 
     @admin.display(description=_("clip"))
     def clip(self, tryon: TryOn) -> str:
-        return links([tryon.video.name] if tryon.video.name else []) or self.get_empty_value_display()
+        return links(tryon, filter(None, [tryon.video.name])) or self.get_empty_value_display()
+
+    @admin.display(description=_("photos that were sent"))
+    def photos(self, tryon: TryOn) -> str:
+        return links(tryon, tryon.inputs) or self.get_empty_value_display()
 
     @admin.display(description=_("attempts"))
     def attempts_table(self, tryon: TryOn) -> str:

@@ -206,7 +206,9 @@ def _check_rest_framework() -> Iterator[CheckMessage]:
 def _check_media() -> Iterator[CheckMessage]:
     with contextlib.suppress(InvalidStorageError, ImportError, ImproperlyConfigured):  # E006
         storage = storages[conf.STORAGE]
-        if isinstance(storage, FileSystemStorage) and not (storage.base_location and storage.base_url.strip("/")):
+        if isinstance(storage, FileSystemStorage) and not (
+            storage.base_location and (conf.SIGNED_URLS or (storage.base_url or "").strip("/"))
+        ):
             yield Warning(
                 f'TRYON["STORAGE"] is {conf.STORAGE!r}, which keeps pictures in {storage.location} '
                 f"and calls them {storage.base_url!r}.",

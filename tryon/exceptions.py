@@ -46,6 +46,7 @@ STATUS: dict[str, int] = {
     "outcome_unknown": 503,
     "overloaded": 503,
     "shutting_down": 503,
+    "storage_unavailable": 503,
     "deadline_exceeded": 504,
     "provider_timeout": 504,
 }
@@ -125,6 +126,13 @@ class DatabaseUnavailable(TryOnError):
 
     code = "database_unavailable"
     default_detail = "The service cannot reach its database. Nothing was charged; please try again shortly."
+
+
+class StorageUnavailable(TryOnError):
+    """The storage does not hand out a picture."""
+
+    code = "storage_unavailable"
+    default_detail = "The service cannot reach its pictures. Please try again shortly."
 
 
 class OutcomeUnknown(TryOnError):
@@ -211,3 +219,22 @@ class GenerationFailed(TryOnError):
         super().__init__(_public_sentence(error), field=error.field if isinstance(error, UnsupportedFeature) else "")
         self.code = error.code if error.code in STATUS else ProviderError.code
         self.retry_after = error.retry_after
+
+
+SENTENCES: dict[str, str] = {
+    **{error.code: error.default_detail for error in TryOnError.__subclasses__()},
+    **PUBLIC_SENTENCE,
+    "abandoned": "The server that made this picture stopped. Nothing was charged; please try again.",
+    "cancelled": "The request was given up before its picture was there. Nothing was charged.",
+    "content_refused": "The content policy does not allow this picture. Nothing was charged.",
+    "image_too_large": "A photo was too large. Nothing was charged.",
+    "image_unusable": "A photo could not be used. Nothing was charged.",
+    "not_an_image": "What was sent as a photo was none. Nothing was charged.",
+    "unsupported_feature": "The provider cannot make what was asked for. Nothing was charged.",
+}
+"""What a client is told later about a run that ended with a code. What the run's row says is for the operator."""
+
+
+def sentence_for(code: str) -> str:
+    """What a client is told later about a run that failed."""
+    return SENTENCES.get(code, GenerationFailed.default_detail)

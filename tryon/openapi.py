@@ -25,6 +25,14 @@ try:
         """A header of the answers with these statuses."""
         return [OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description, response=[*statuses])]
 
+    def path_parameter(name: str, description: str) -> list[Any]:
+        """A part of the address."""
+        return [OpenApiParameter(name, str, OpenApiParameter.PATH, description=description)]
+
+    def response_examples(status: int, body: dict[str, Any]) -> list[Any]:
+        """An answer with this status."""
+        return [OpenApiExample("Answer", value=body, response_only=True, status_codes=[str(status)])]
+
     class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
         """Tells the schema how a key is sent. Registered by being defined."""
 
@@ -38,8 +46,8 @@ try:
             ]
 
         def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[str]]]:
-            # One of them, or the key in the body.
-            return [{"bearer": []}, {"header": []}, {}]
+            # One of them, or the key in the body, where there is one.
+            return [{"bearer": []}, {"header": []}, *([{}] if auto_schema.method == "POST" else [])]
 
 except ImportError:
 
@@ -63,5 +71,21 @@ except ImportError:
         """None, either."""
         return []
 
+    def path_parameter(name: str, description: str) -> list[Any]:
+        """None, either."""
+        return []
 
-__all__ = ["extend_schema", "extend_schema_field", "request_examples", "request_header", "response_header"]
+    def response_examples(status: int, body: dict[str, Any]) -> list[Any]:
+        """None, either."""
+        return []
+
+
+__all__ = [
+    "extend_schema",
+    "extend_schema_field",
+    "path_parameter",
+    "request_examples",
+    "request_header",
+    "response_examples",
+    "response_header",
+]

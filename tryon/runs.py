@@ -43,6 +43,7 @@ from .heartbeat import expiry, heartbeat
 from .models import TryOn, database
 from .receivers import record_usage
 from .signals import try_on_failed, try_on_started, try_on_succeeded
+from .signed_urls import address
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -453,7 +454,7 @@ def announce(signal: Signal, tryon: TryOn, *, repeated: bool = False) -> None:
 
 def _image_url(tryon: TryOn) -> str:
     try:
-        return str(tryon.image.url)
+        return address(tryon, str(tryon.image.name))
     except Exception:
         # Receivers must hear of a run whatever its storage says.
         logger.exception("The storage gives no address for %s.", tryon.image.name)

@@ -14,13 +14,16 @@ from providers.base import OUTPUT_FORMATS, SIZES
 
 from . import bodies
 from .conf import conf
-from .exceptions import ImageTooLarge
+from .exceptions import ImageTooLarge, sentence_for
 from .models import TryOn
 from .openapi import extend_schema_field
+from .signed_urls import address
 
 CATEGORIES = ("auto", "tops", "bottoms", "dresses")
 MAX_SEED = 2**32 - 2
 """The largest that every provider with seeds takes."""
+STATUS_OF_RUNS = {status.value: status.value for status in TryOn.Status} | {"succeeded": "success"}
+"""As the answer to a try-on has it."""
 
 
 class ImageURLField(serializers.CharField):
@@ -188,7 +191,7 @@ class ResultSerializer(serializers.Serializer[TryOn]):
         return "success"
 
     def get_image_url(self, tryon: TryOn) -> str | None:
-        return None if tryon.no_store else self._absolute(tryon.image.url)
+        return None if tryon.no_store else self.address(tryon, str(tryon.image.name))
 
     def get_image_base64(self, tryon: TryOn) -> str | None:
         return _base64(tryon.unkept[0]) if tryon.unkept else None
@@ -202,14 +205,85 @@ class ResultSerializer(serializers.Serializer[TryOn]):
     def get_image_urls(self, tryon: TryOn) -> list[str]:
         if tryon.no_store:
             return []
-        return [self._absolute(url) for url in (tryon.image.url, *map(tryon.image.storage.url, tryon.more_images))]
+        return [self.address(tryon, name) for name in (str(tryon.image.name), *tryon.more_images)]
 
     def get_video_url(self, tryon: TryOn) -> str | None:
-        return self._absolute(tryon.video.url) if tryon.video and not tryon.no_store else None
+        return self.address(tryon, str(tryon.video.name)) if tryon.video and not tryon.no_store else None
 
-    def _absolute(self, url: str) -> str:
-        absolute: str = self.context["request"].build_absolute_uri(url)
-        return absolute
+    def address(self, tryon: TryOn, name: str) -> str:
+        request = self.context["request"]
+        return str(request.build_absolute_uri(address(tryon, name, request)))
+
+
+class RunErrorSerializer(serializers.Serializer[TryOn]):
+    """Why a run has no picture."""
+
+    code = serializers.CharField(source="error_code", help_text="A stable name for programs.")
+    detail = serializers.SerializerMethodField(help_text="A sentence for people.")
+
+    def get_detail(self, tryon: TryOn) -> str:
+        return sentence_for(tryon.error_code)
+
+    def to_representation(self, tryon: TryOn) -> Any:
+        return super().to_representation(tryon) if tryon.error_code else None
+
+
+class RunSerializer(ResultSerializer):
+    """One of a user's runs, whatever became of it: what its answer had, as far as there is any of it, and more."""
+
+    image_base64 = images_base64 = video_base64 = None  # type: ignore[assignment]  # in the answer alone
+    status = serializers.SerializerMethodField(help_text=f"One of: {', '.join(STATUS_OF_RUNS.values())}.")
+    created_at = serializers.DateTimeField(help_text="When it was asked for.")
+    image_url = serializers.SerializerMethodField(help_text="Where the picture is; null if there is none.")
+    image_urls = serializers.SerializerMethodField(help_text="Where all pictures are; image_url is the first.")
+    latency_ms = serializers.IntegerField(allow_null=True, help_text="Milliseconds from request to end.")
+    credits = serializers.SerializerMethodField(help_text="Credits that were charged.")  # type: ignore[assignment]
+    width = serializers.IntegerField(allow_null=True, help_text="Pixels.")
+    height = serializers.IntegerField(allow_null=True, help_text="Pixels.")
+    error = RunErrorSerializer(
+        source="*", allow_null=True, help_text="Why there is no picture; null unless it failed."
+    )
+
+    def get_status(self, tryon: TryOn) -> str:
+        return STATUS_OF_RUNS[tryon.status]
+
+    def get_image_url(self, tryon: TryOn) -> str | None:
+        return super().get_image_url(tryon) if self.has_picture(tryon) else None
+
+    def get_image_urls(self, tryon: TryOn) -> list[str]:
+        return super().get_image_urls(tryon) if self.has_picture(tryon) else []
+
+    def get_video_url(self, tryon: TryOn) -> str | None:
+        return super().get_video_url(tryon) if self.has_picture(tryon) else None
+
+    def get_credits(self, tryon: TryOn) -> int:
+        return tryon.credits if tryon.status == TryOn.Status.SUCCEEDED else 0
+
+    @staticmethod
+    def has_picture(tryon: TryOn) -> bool:
+        return bool(tryon.image) and not tryon.no_store
+
+
+class PageSerializer(serializers.Serializer[dict[str, Any]]):
+    """Some of a user's runs."""
+
+    results = RunSerializer(many=True)
+    next = serializers.URLField(allow_null=True, help_text="Where older ones are; null if there are none.")
+
+
+class RunsQuery(serializers.Serializer[dict[str, Any]]):
+    """Which of a user's runs."""
+
+    limit = serializers.IntegerField(default=20, min_value=1, max_value=100, help_text="How many, at most.")
+    before = serializers.CharField(
+        default="", allow_blank=True, max_length=300, help_text="Those before this place, as next has it."
+    )
+
+
+class ErasingSerializer(serializers.Serializer[dict[str, Any]]):
+    """The answer to a wish to be forgotten."""
+
+    erasing = serializers.IntegerField(help_text="How many runs are being erased.")
 
 
 def _base64(data: bytes) -> str:

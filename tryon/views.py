@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import (
+    BadRequest,
     DisallowedHost,
     PermissionDenied,
     RequestDataTooBig,
+    SuspiciousOperation,
 )
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
@@ -56,7 +58,7 @@ from .throttling import TryOnThrottle, limit_headers
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-AsyncView: TypeAlias = Callable[..., Coroutine[Any, Any, HttpResponse]]
+AsyncView: TypeAlias = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 RETRY_AFTER: Final = 5
 """Seconds a client is asked to wait when nobody knows better."""
@@ -305,6 +307,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Every error as JSON with ``detail`` and ``code``, whatever the host's own handler does."""
     if isinstance(error, TryOnError):
         return _try_on_error(error)
+    if isinstance(error, SuspiciousOperation | BadRequest):  # of Django's own, say over a thousand parameters
+        error = ParseError("The request could not be read.")
     if isinstance(error, APIException | Http404 | PermissionDenied):
         return _api_exception(error, context)
     if isinstance(error, OperationalError | InterfaceError):
@@ -367,10 +371,10 @@ def reading(view: AsyncView) -> Callable[..., Any]:
 
     @csrf_exempt  # else a POST hears of a cookie instead of its method
     @functools.wraps(view)
-    async def wrapper(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+    async def wrapper(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
         id_ = request_id.assign(request)
         if request.method in ("GET", "HEAD"):
-            response = await view(request, **kwargs)
+            response: HttpResponseBase = await view(request, **kwargs)
         else:
             response = _plain_error("method_not_allowed", f'Method "{request.method}" not allowed.')
             response.headers["Allow"] = "GET, HEAD"
