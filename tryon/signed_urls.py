@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from django.conf import settings
 from django.core import signing
 from django.urls import URLResolver, get_resolver, get_urlconf, reverse
 
@@ -72,18 +73,18 @@ def _namespace(request: Any) -> str:
     match = getattr(request, "resolver_match", None)
     if match is not None and match.app_names[-1:] == [APP]:
         return str(match.namespace)
-    return _mounted(get_urlconf())
+    return _mounted(get_urlconf() or settings.ROOT_URLCONF)
 
 
 @cache
-def _mounted(urlconf: str | None) -> str:
+def _mounted(urlconf: str) -> str:
     return _find(get_resolver(urlconf)) or APP
 
 
 def _find(resolver: URLResolver) -> str:
-    for namespace, (_, inner) in resolver.namespace_dict.items():
-        if inner.app_name == APP:
-            return namespace
-        if found := _find(inner):
-            return f"{namespace}:{found}"
-    return ""
+    inner = {namespace: found for namespace, (_, found) in resolver.namespace_dict.items()}
+    ours = [namespace for namespace, found in inner.items() if found.app_name == APP]
+    if ours:
+        return APP if APP in ours else ours[0]
+    deeper = (f"{namespace}:{found}" for namespace, each in inner.items() if (found := _find(each)))
+    return next(deeper, "")

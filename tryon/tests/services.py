@@ -1,4 +1,4 @@
-"""Real servers for the tests, from their wheels: PostgreSQL and Redis."""
+"""Real servers for the tests, from their wheels: PostgreSQL and Redis; and one that speaks S3."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 from asgiref.local import Local
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
-from settings.base import database
+from settings.base import database, result_storage
 
 
 @contextlib.contextmanager
@@ -46,6 +47,33 @@ def redis() -> Iterator[str]:
         yield f"unix://{server.socket_file}"
     finally:
         server.shutdown(nosave=True)
+
+
+@contextlib.contextmanager
+def s3_server(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Start a server that speaks S3, with a bucket as the storage "s3"; its URL."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "S3_ENDPOINT_URL": endpoint,
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="tryons")
+    settings.STORAGES = {**settings.STORAGES, "s3": result_storage("s3://tryons")}
+    try:
+        yield endpoint
+    finally:
+        server.stop()
 
 
 def database_settings(url: str) -> dict[str, Any]:

@@ -15,17 +15,16 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import URLPattern, get_resolver
+from django.urls import URLPattern
 from django.utils import timezone
 
-from providers.errors import ProviderTimeout
 from providers.fake import FakeProvider
 from tryon import erasing, runs, urls
 from tryon.credits import get_credits
 from tryon.dispatch import choose_provider
 from tryon.exceptions import STATUS, sentence_for
 from tryon.heartbeat import heartbeat
-from tryon.models import ApiKey, TryOn, database
+from tryon.models import ApiKey, TryOn
 from tryon.recovery import recover
 
 from .dead import order_of
@@ -89,14 +88,15 @@ def test_a_run_is_told_as_its_answer_was(shop: Shop) -> None:
 
 
 def test_a_failure_is_told_in_words_for_the_client(shop: Shop, fake: Callable[..., FakeProvider]) -> None:
-    fake(error=ProviderTimeout("operators only", provider="fake"))
+    fake(error="provider_timeout")
     assert shop.post().status_code == 504
-    assert "operators only" in TryOn.objects.get().error_detail
+    secret = TryOn.objects.get().error_detail
+    assert secret.startswith("ProviderTimeout: ")
     response = ask(shop.key)
     [run] = response.json()["results"]
     assert (run["status"], run["credits"], run["image_url"], run["image_urls"]) == ("failed", 0, None, [])
     assert run["error"] == {"code": "provider_timeout", "detail": sentence_for("provider_timeout")}
-    assert "operators only" not in response.content.decode()
+    assert secret not in response.content.decode()
 
 
 def test_a_run_that_is_being_made_is_told(shop: Shop) -> None:
@@ -116,7 +116,6 @@ def test_a_picture_that_was_not_kept_has_no_address(shop: Shop) -> None:
 def test_every_code_has_a_sentence() -> None:
     for code in [*STATUS, "abandoned", "cancelled", "no such code"]:
         assert sentence_for(code).endswith("."), code
-    assert "hour" not in sentence_for("abandoned")
 
 
 # Pages
@@ -128,7 +127,7 @@ def test_pages_are_of_the_newest_first_and_hold_each_run_once(shop: Shop) -> Non
     assert pages(shop.key, f"{TRYONS}?limit=7") == [expected]
 
 
-def test_runs_of_one_moment_are_on_one_page_each(shop: Shop) -> None:
+def test_runs_of_one_moment_are_each_on_one_page(shop: Shop) -> None:
     expected = {str(run.pk) for run in made(shop.user, 9)}
     TryOn.objects.update(created_at=timezone.now())
     found = pages(shop.key, f"{TRYONS}?limit=2")
@@ -343,7 +342,7 @@ def test_no_address_of_the_api_shows_another_users_runs_or_pictures(
                     )
                     content = b"".join(response) if response.streaming else response.content
                     about = (method, path, content[:300])
-                    assert her_picture not in content or response.json()["id"] != str(run.pk), about
+                    assert her_picture not in content, about
                     assert not [secret for secret in secrets if secret.encode() in content], about
     assert walked == {"service", "health", "ready", "create-image", "tryons", "tryon", "picture"}
     run.refresh_from_db()
@@ -359,9 +358,3 @@ def test_names_of_results_cannot_be_guessed(shop: Shop) -> None:
     ids = [UUID(name.rpartition("_")[2].partition(".")[0]) for name in names]
     assert [found.version for found in ids] == [4, 4]
     assert ids[0] != ids[1]
-
-
-@pytest.mark.one_database
-def test_the_api_is_mounted_where_these_tests_look() -> None:
-    assert get_resolver().reverse("tryon:tryons") == TRYONS.removeprefix("/")
-    assert database() == "default"

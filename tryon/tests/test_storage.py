@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 from pytest_django import Settings
 
 from settings.base import result_storage
 from tryon.models import TryOn
 
+from .services import s3_server
 from .shop import Shop
 
 pytestmark = [
@@ -25,25 +25,8 @@ pytestmark = [
 @pytest.fixture
 def s3(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket called ``tryons``, as the results' storage; the server's URL."""
-    import boto3
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "S3_ENDPOINT_URL": endpoint,
-    }.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="tryons")
-    settings.STORAGES = {**settings.STORAGES, "s3": result_storage("s3://tryons")}
-    yield endpoint
-    server.stop()
+    with s3_server(settings, monkeypatch) as endpoint:
+        yield endpoint
 
 
 def test_s3_keeps_the_picture_and_hands_out_a_signed_url(
