@@ -178,7 +178,7 @@ class Conf:
     MAX_IMAGE_BYTES = Setting[int](10 * 1024 * 1024, int, least=1)
     """Bytes one input image may have."""
 
-    MAX_IMAGE_PIXELS = Setting[int](40_000_000, int, least=1)
+    MAX_IMAGE_PIXELS = Setting[int](51_000_000, int, least=1)
     """Pixels one image may have; larger ones are never decoded."""
 
     MIN_IMAGE_SIDE = Setting[int](64, int, least=1)

@@ -1,17 +1,21 @@
 """What image files are made of: cut into parts, without decoding a pixel.
 
-Two things are made of the parts. ``essence`` is what a decoder needs, orientation and colour profile included: no text
-that it would decompress, no second picture, nothing behind the end. ``plain`` is that without the metadata.
+Two things are made of the parts. ``essence`` is what a decoder needs, colour profile included: no text that it
+would decompress, no second picture, nothing behind the end. ``plain`` is that without the profile.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
+
+ORIENTATION: Final = 0x0112
+"""The EXIF tag that says which way is up."""
 
 JPEG_START: Final = b"\xff\xd8"
 JPEG_END: Final = b"\xff\xd9"
@@ -45,6 +49,8 @@ MAX_SEGMENTS: Final = 4000
 MAX_HEADER_SEGMENTS: Final = 200
 MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
 """Of what comes before the pixels. Some phones put a picture's depth there."""
+MAX_EXIF: Final = 65_536
+"""Bytes; as many as a JPEG can hold."""
 MAX_SCANS: Final = 64
 """Scans of one JPEG. An ordinary progressive one has ten, and each is a pass over all pixels."""
 
@@ -70,6 +76,7 @@ class Cut:
     scans: int = 1
     samples: float = 0
     """Of a JPEG whose pixels come in several passes: coefficients a pixel that are kept until the last one."""
+    exif: bytes = b""
     cicp: bytes = b""
     """Of a PNG: the numbers of primaries, transfer function, matrix and range (ITU-T H.273)."""
 
@@ -115,6 +122,22 @@ def cut(data: bytes, kind: str) -> Cut:
     return CUTS[kind](data)
 
 
+def orientation(exif: bytes) -> int:
+    """Which way is up (EXIF 3.0, tag 0x0112), from 1 to 8; 1 too if it does not say so, or cannot be read."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
+
+    def number(start: int, size: int = 2) -> int:
+        return int.from_bytes(tiff[start : start + size], order)
+
+    start = number(4, 4)
+    for entry in range(start + 2, min(start + 2 + 12 * number(start), len(tiff) - 11), 12):
+        if number(entry) == ORIENTATION:
+            is_one_short = (number(entry + 2), number(entry + 4, 4)) == (3, 1)
+            return number(entry + 8) if is_one_short and 1 <= number(entry + 8) <= 8 else 1
+    return 1
+
+
 def _bounded(parts: Iterator[T]) -> Iterator[T]:
     """The same, but ``ValueError`` after ``MAX_SEGMENTS``."""
     for number, part in enumerate(parts):
@@ -151,7 +174,8 @@ def _cut_jpeg(data: bytes) -> Cut:
     view = memoryview(data)
     essence: list[Bytes] = [JPEG_START]
     plain: list[Bytes] = [JPEG_START]
-    frames, scans, samples, has_exif = [], 0, 0.0, False
+    exif = b""
+    frames, scans, samples = [], 0, 0.0
     for kind, start, end in _bounded(_jpeg_segments(data)):
         segment: Bytes = view[start:end]
         if kind in FRAMES:
@@ -164,9 +188,8 @@ def _cut_jpeg(data: bytes) -> Cut:
         elif kind in (APP0, APP14):
             segment = _short(data[start:end])
         else:
-            if kind == APP1 and segment[4:10] == b"Exif\0\0" and not has_exif:
-                essence.append(segment)
-                has_exif = True
+            if kind == APP1 and segment[4:10] == b"Exif\0\0":
+                exif = exif or bytes(segment[4:])
             elif kind == APP2 and segment[4:16] == b"ICC_PROFILE\0":
                 essence.append(segment)
             continue
@@ -177,7 +200,7 @@ def _cut_jpeg(data: bytes) -> Cut:
     if scans > MAX_SCANS:
         raise ValueError(f"the JPEG has {scans} scans; more than {MAX_SCANS} take too long")
     is_sequential = scans == 1 and frames[0] != 0xC2
-    return Cut(essence, plain, scans, 0 if is_sequential else samples)
+    return Cut(essence, plain, scans, 0 if is_sequential else samples, exif)
 
 
 def _short(segment: bytes) -> bytes:
@@ -215,31 +238,38 @@ def _cut_png(data: bytes) -> Cut:
     view = memoryview(data)
     essence: list[Bytes] = [PNG_START]
     plain: list[Bytes] = [PNG_START]
-    cicp = b""
+    cicp = exif = b""
     seen: set[int | bytes] = set()
-    orientation: list[Bytes] = []  # goes before the pixels, or Pillow decodes them to look for it
     for kind, start, end in _bounded(_png_chunks(data)):
         chunk: Bytes = view[start:end] if kind != b"IEND" else bytes(4) + PNG_END
         if kind != b"IDAT" and kind in seen:
             continue
         if kind in PNG_PIXELS or kind in PNG_COLOURS:
-            if kind == b"IDAT" and kind not in seen:
-                pixels_at = len(essence)
             essence.append(chunk)
             plain.append(chunk)
         elif kind == b"cICP":
             cicp = data[start + 8 : start + 12]
         elif kind == b"iCCP":
             essence.append(chunk)
-        elif kind == b"eXIf" or (kind in (b"zTXt", b"tEXt", b"iTXt") and data.startswith(PNG_EXIF, start + 8)):
-            orientation.append(chunk)
+        elif kind == b"eXIf":
+            exif = data[start + 8 : end - 4]
+        elif kind in (b"zTXt", b"tEXt") and data.startswith(PNG_EXIF, start + 8):
+            exif = exif or _exif_of_text(kind == b"zTXt", data[start + 8 + len(PNG_EXIF) : end - 4])
         else:
             continue
         seen.add(kind)
     if b"IDAT" not in seen:
         raise ValueError("the PNG has no pixels")
-    essence[pixels_at:pixels_at] = orientation
-    return Cut(essence, plain, cicp=cicp)
+    return Cut(essence, plain, exif=exif, cicp=cicp)
+
+
+def _exif_of_text(is_packed: bool, text: bytes) -> bytes:
+    """From ImageMagick's form: a name, a length, and the bytes as hexadecimal digits, each on lines of its own."""
+    try:
+        text = zlib.decompressobj().decompress(text[1:], 2 * MAX_EXIF) if is_packed else text[: 2 * MAX_EXIF]
+        return bytes.fromhex(b"".join(text.split()[2:]).decode("ascii"))
+    except (zlib.error, ValueError):
+        return b""
 
 
 # WebP (RFC 9649)
@@ -261,7 +291,7 @@ def _cut_webp(data: bytes) -> Cut:
     view = memoryview(data)
     essence: list[Bytes] = []
     plain: list[Bytes] = []
-    moves = False
+    moves, exif = False, b""
     seen: set[int | bytes] = set()
     for kind, start, end in _bounded(_webp_chunks(data)):
         name = b"pixels" if kind in WEBP_PIXELS else kind
@@ -273,16 +303,18 @@ def _cut_webp(data: bytes) -> Cut:
             if len(chunk) != 18:
                 raise ValueError("the WebP is damaged")
             moves = bool(chunk[8] & WEBP_ANIMATION)
-            essence += [chunk[:8], bytes([chunk[8] & ~WEBP_XMP]), chunk[9:]]
+            essence += [chunk[:8], bytes([chunk[8] & ~(WEBP_EXIF | WEBP_XMP)]), chunk[9:]]
             plain += [chunk[:8], bytes([chunk[8] & ~(WEBP_ICC | WEBP_EXIF | WEBP_XMP)]), chunk[9:]]
         elif kind in (b"ALPH", *WEBP_PIXELS):
             essence.append(chunk)
             plain.append(chunk)
-        elif kind in (b"ICCP", b"EXIF", b"ANIM", b"ANMF"):
+        elif kind in (b"ICCP", b"ANIM", b"ANMF"):
             essence.append(chunk)
+        elif kind == b"EXIF":
+            exif = bytes(chunk[8:])
     if not seen & {b"pixels", b"ANMF"}:
         raise ValueError("the WebP has no pixels")
-    return Cut(_riff(essence), _riff(plain) if b"pixels" in seen and not moves else None)
+    return Cut(_riff(essence), _riff(plain) if b"pixels" in seen and not moves else None, exif=exif)
 
 
 def _riff(chunks: list[Bytes]) -> list[Bytes]:

@@ -36,13 +36,11 @@ NEARLY: Final = 0.95
 JPEG_QUALITY: Final = 92
 THUMBNAIL_QUALITY: Final = 85
 DECODING_THREADS: Final = 2
-STRIP_PIXELS: Final = 2**18
+STRIP_PIXELS: Final = 2**19
 """Of the source, that are converted at a time."""
 MARGIN: Final = 4
 """Rows of the result, as far as which rows of a strip depend on those of its neighbours: LANCZOS looks 3 far."""
 
-ORIENTATION: Final = 0x0112
-"""The EXIF tag that says which way is up."""
 TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -154,10 +152,10 @@ def normalise(data: bytes, *, field: str) -> Photo:
     try:
         source = _look(data)
         width, height = source.image.size
-        if min(width, height) < conf.MIN_IMAGE_SIDE:
+        if min(_within((width, height), (MAX_SIDE, MAX_SIDE))) < conf.MIN_IMAGE_SIDE:
             raise UnusableImage(
-                f"the image is {width}x{height} pixels. "
-                f"Its shorter side must have at least {conf.MIN_IMAGE_SIDE} pixels."
+                f"the image is {width}x{height} pixels. Its shorter side must have at least {conf.MIN_IMAGE_SIDE} "
+                f"pixels, once the longer one has no more than {MAX_SIDE}."
             )
         if source.plain and source.turn == 1 and not source.profile and not _needs_decoding(source.image):
             return Photo(data=b"".join(source.plain), content_type=FORMATS[source.kind], width=width, height=height)
@@ -207,7 +205,7 @@ def thumbnail(data: bytes, height: int) -> bytes:
     source = _Source(_format(image), image, len(data), samples=3)
     with decoding.room.hold(min(_need(source), conf.DECODE_MEMORY)):
         try:
-            source.turn, source.profile = _turn(image), _profile(image)
+            source.turn, source.profile = containers.orientation(image.info.get("exif", b"")), _profile(image)
             # A square, as the picture may be about to turn.
             image.draft(None, (height, height))
             sideways = source.turn in SIDEWAYS
@@ -231,10 +229,12 @@ def _look(data: bytes) -> _Source:
     _check_header(data)
     if not kind:
         raise NotAnImage(UNKNOWN)
-    cut = containers.cut(data, kind)
-    essence = b"".join(cut.essence)
-    image = _open(essence)
-    turn = _turn(image)
+    try:
+        cut = containers.cut(data, kind)
+    except ValueError as error:
+        raise UnusableImage(f"{error}. {SAVE_AGAIN}") from None
+    image = _open(b"".join(cut.essence))
+    turn = containers.orientation(cut.exif)
     try:
         profile = _profile(image, (cut.cicp[0], cut.cicp[1]) if len(cut.cicp) == 4 else None)
     except ValueError as error:
@@ -250,16 +250,15 @@ def _look_into_boxes(data: bytes, kind: str) -> _Source:
         found = boxes.look(data)
         profile = colours.by_numbers(*found.nclx)
     except ValueError as error:
-        raise NotAnImage(f"{error}. Send a JPEG.") from None
+        raise UnusableImage(f"{error}. Send a JPEG.") from None
     if max(found.pixels, found.tile * found.coded / MAX_CODED) > conf.MAX_IMAGE_PIXELS:
         raise ImageTooLarge(_too_many_pixels(f"{max(found.pixels, found.tile * found.coded):,}"))
     if kind == "HEIF":
         image: Any = _Heif(data)
     else:
         image = _open(data, kind)
-        image.info.pop("xmp", None)  # which Pillow would ask for the orientation
     source = _Source(kind, image, len(data), samples=found.samples, deep=found.deep, pixels=found.pixels)
-    source.turn = 1 if kind == "HEIF" else _turn(image)
+    source.turn = containers.orientation(image.info.get("exif", b""))
     if "icc_profile" in image.info:
         source.profile = _profile(image)
     elif profile and not colours.is_srgb(profile, _mode(image)):
@@ -281,7 +280,7 @@ class _Heif:
         try:
             file = pillow_heif.open_heif(data)
         except Exception:  # noqa: BLE001 - as in normalise()
-            raise NotAnImage("the HEIC is damaged. Send a JPEG.") from None
+            raise UnusableImage("the HEIC is damaged. Send a JPEG.") from None
         self._image = file[file.primary_index]
         # Its decoder has turned it already, and its EXIF does not count (ISO 23008-12, section 6.5.10).
         self.size: tuple[int, int] = self._image.size
@@ -345,18 +344,6 @@ def _needs_decoding(image: Image.Image) -> bool:
         or (getattr(image, "n_frames", 1) > 1 and _format(image) != "JPEG")
         or _profile(image) is not None
     )
-
-
-def _turn(image: Image.Image) -> int:
-    """Its EXIF orientation; 1 if it has none, or one that cannot be read."""
-    # Pillow decodes a whole PNG to see whether an eXIf chunk follows the pixels.
-    if not {"exif", "Raw profile type exif"} & image.info.keys():
-        return 1
-    try:
-        turn = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 - as in normalise()
-        return 1
-    return turn if isinstance(turn, int) and turn in TURNS else 1
 
 
 def _mode(image: Any) -> str:
