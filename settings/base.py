@@ -266,21 +266,24 @@ if LOG_LEVEL not in logging.getLevelNamesMapping():
 LOG_FILE = BASE_DIR / "logs" / "inference.log"
 
 HANDLERS: dict[str, dict[str, object]] = {
-    "console": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["request_id"]},
+    "console": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["request_id", "mask"]},
     "file": {
         "()": "sakura_inference.logs.rotating_file",
         "filename": str(LOG_FILE),
         "max_bytes": 10 * 1024 * 1024,
         "backups": 5,
         "formatter": "json",
-        "filters": ["request_id"],
+        "filters": ["request_id", "mask"],
     },
 }
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "tryon.request_id.RequestIDFilter"}},
+    "filters": {
+        "request_id": {"()": "tryon.request_id.RequestIDFilter"},
+        "mask": {"()": "tryon.masking.MaskSecrets"},
+    },
     "formatters": {
         # One JSON object a line: what a user typed cannot break it or forge another.
         "json": {
