@@ -29,7 +29,10 @@ OUTPUT_FORMATS: Final[tuple[OutputFormat, ...]] = ("png", "jpeg", "webp")
 
 
 class Secret:
-    """A key that no repr, log line or traceback shows. ``reveal()`` is the only way to its text."""
+    """A key that no repr, log line or traceback shows. ``reveal()`` is the only way to its text.
+
+    It is not pickled: a pickle would carry the text to wherever it goes. A copy is the object itself.
+    """
 
     __slots__ = ("_text",)
 
@@ -46,6 +49,15 @@ class Secret:
         return "Secret('***')" if self._text else "Secret('')"
 
     __str__ = __repr__
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __getstate__(self) -> object:
+        raise TypeError("A Secret is not pickled. Hand over the name of the setting or variable that it comes from.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,14 +311,18 @@ class AIProvider:
         return await self._within(timeout, self.resume(job))
 
     async def _within(self, timeout: float, picture: Coroutine[None, None, TryOnResult]) -> TryOnResult:
+        failure: ProviderError | None = None
         try:
             async with asyncio.timeout(timeout):
                 result = await picture
-        except TimeoutError as error:
-            raise ProviderTimeout(f"{self} gave no picture within {timeout:.1f} s.", provider=self.alias) from error
+        except TimeoutError:
+            failure = ProviderTimeout(f"{self} gave no picture within {timeout:.1f} s.", provider=self.alias)
         except ProviderError as error:
             error.provider = error.provider or self.alias
-            raise
+            failure = error.with_traceback(None)
+        if failure is not None:
+            # Out here and without the frames of the call: their variables hold the key, or an answer that repeats it.
+            raise failure
         if not result.data:
             raise InvalidProviderResponse(
                 f"{self} answered without a picture.",

@@ -137,7 +137,7 @@ class GoogleProvider(AIProvider):
         except _Failed as failed:
             failure = self.explain(failed.reply)
         except ProviderError as error:
-            failure = error
+            failure = error.with_traceback(None)  # of frames of the SDK
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             failure = self._unreachable(error)
         except httpx2.TimeoutException:

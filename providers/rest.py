@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
@@ -53,11 +53,11 @@ SLOWEST: Final = 5
 
 @dataclass(frozen=True)
 class Reply:
-    """A vendor's answer, whole; ``headers`` ignore case."""
+    """A vendor's answer, whole; ``headers`` ignore case. Its repr does not repeat what may repeat the key."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
     @cached_property
     def content(self) -> Any:
@@ -116,7 +116,7 @@ class RestProvider(AIProvider):
         target = self._base_url + url if url.startswith("/") else url
         failure: ProviderError
         try:
-            reply = await self._exchange(method, target, {**self.authorization(), **(headers or {})}, content)
+            reply = await self._exchange(method, target, headers or {}, content)
         except http.ConnectError as error:  # among them a connection that was not made in time
             failure = self._unreachable(error)
         except http.TimeoutException:
@@ -136,7 +136,8 @@ class RestProvider(AIProvider):
         self, method: str, url: str, headers: Mapping[str, str], content: Mapping[str, Any]
     ) -> Reply | ProviderError:
         client = await self._clients.get()
-        async with client.stream(method, url, headers=dict(headers), **content) as response:
+        # Not in a variable, which an error's traceback would show.
+        async with client.stream(method, url, headers={**self.authorization(), **headers}, **content) as response:
             body = bytearray()
             try:
                 async for chunk in response.aiter_bytes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import pickle
 import traceback
 from collections.abc import Awaitable, Callable
 
@@ -164,3 +165,11 @@ def test_codes_are_unique_and_only_the_unavailable_are_retryable() -> None:
 def test_refusal_carries_a_category() -> None:
     error = errors.ContentRefused("No.", category="sexual", status=400)
     assert (str(error), error.category, error.status) == ("No.", "sexual", 400)
+
+
+def test_a_secret_is_not_pickled_and_its_copy_is_itself() -> None:
+    secret = Secret("hunter2")
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps({"api_key": secret}, protocol)
+    assert copy.copy(secret) is copy.deepcopy({"api_key": secret})["api_key"] is secret

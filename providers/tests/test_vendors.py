@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import time
 import traceback
 from collections.abc import Iterator
@@ -52,6 +53,16 @@ def test_the_picture_comes_back_byte_for_byte(double: type[Double]) -> None:
     assert vendor.step(server.calls[0]) == vendor.steps[0]
 
 
+@each_double
+def test_nothing_of_a_provider_shows_its_key(double: type[Double]) -> None:
+    with VendorServer(vendor := double()) as server:
+        provider = vendor.provider(server)
+        try_on(provider)
+    assert KEY not in repr(provider) + str(provider) + repr(vars(provider))
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+        pickle.dumps(provider)
+
+
 @pytest.mark.parametrize(("double", "trouble"), TROUBLES)
 def test_trouble(double: type[Double], trouble: Trouble, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
@@ -79,9 +90,19 @@ def demand_no_leak(error: ProviderError, provider: AIProvider, caplog: pytest.Lo
     logging.getLogger("test").error("failed", exc_info=error)
     everything = [repr(provider), repr(vars(error)), caplog.text, *traceback.format_exception(error)]
     everything += [f"{link!s} {link!r} {vars(link)!r}" for link in chain(error)]
+    for text in (text for link in chain(error) for text in locals_of(link)):
+        assert KEY not in text
     for text in everything:
         assert KEY not in text
         assert "Dress the person" not in text.replace("try_on_request", "")
+
+
+def locals_of(error: BaseException) -> Iterator[str]:
+    """What an error reporter shows of the variables of each frame, but for those of the tests."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if "/tests/" not in code.co_filename:
+            yield f"{code.co_filename} {code.co_qualname}: {frame.f_locals!r}"
 
 
 @each_step
@@ -99,6 +120,8 @@ def test_a_vendor_that_takes_too_long_is_left(double: type[Double], step: str, a
         error = failure_of(provider, timeout=0.4)
         assert server.hung_up.wait(10)
     assert type(error) is ProviderTimeout
+    for text in (text for link in chain(error) for text in locals_of(link)):
+        assert KEY not in text
     assert time.monotonic() - started < 10
     assert [vendor.step(call) for call in server.calls].count(step) == 1
 
