@@ -208,6 +208,9 @@ class AIProvider:
         """How it is called in sentences."""
         return self.name or self.alias
 
+    def __getstate__(self) -> object:
+        raise TypeError(f"{self!r} is not pickled: it holds keys and connections. Make one where it is needed.")
+
     @property
     def model(self) -> str:
         """The model a request would go to, for logs and prices."""
