@@ -24,7 +24,7 @@ _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*")
 class DownloadFailed(Exception):
     """Why there is nothing behind a URL. For the log: whoever gave the URL could learn of our network by it.
 
-    The text is one line, and holds nothing of the URL but its scheme and host.
+    The text is one line, and repeats nothing of the URL that was given but its scheme, host and port.
     """
 
     def __init__(self, why: str) -> None:

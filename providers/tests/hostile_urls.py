@@ -150,6 +150,7 @@ NAMES = _rows(
     bad_punycode="http://xn--a:PORT/",
     lone_surrogate="http://\ud800.test:PORT/",
     label_too_long=f"http://{'a' * 64}.test:PORT/",
+    label_far_too_long=f"http://{'a' * 2000}.test/",
     name_too_long=f"http://{'a.' * 200}test:PORT/",
     of_this_network="http://redis:6379/",
     metadata="http://metadata.google.internal/computeMetadata/v1/",
@@ -300,7 +301,6 @@ PARSERS = _rows(
     forged_log_line=f"http://stranger.test/{SECRET}\nERROR tryon: everything was lost",
     lone_surrogate_in_the_path="http://stranger.test/\ud800",
     long=f"http://127.0.0.1:PORT/{'a' * 100_000}",
-    long_host=f"http://{'a' * 2000}.test/",
     long_query=f"http://127.0.0.1:PORT/?{'a' * 2000}",
 )
 
@@ -326,10 +326,10 @@ DNS = [
 ]
 
 REBINDING = [
-    Hostile("rebinding: a second question", f"http://evil.test/photo?key={SECRET}", answers=((), ("127.0.0.1",))),
+    Hostile("rebinding: a second question", f"http://evil.test:PORT/?key={SECRET}", answers=((), ("127.0.0.1",))),
     Hostile(
         "rebinding: the address that was checked is gone",
-        f"http://evil.test/photo?key={SECRET}",
+        f"http://evil.test:PORT/photo?key={SECRET}",
         answers=(("93.184.216.35",), ("127.0.0.1",)),
     ),
     Hostile(
@@ -393,13 +393,15 @@ class Internet:
 
     ``evil.test`` resolves as a row says, and ``stranger.test`` to ``PUBLIC``, where a server redirects as the rows
     say; under /photo there is one. Nothing else can be dialled but this machine itself, on which a listener waits at
-    ``port``, as if that were one of the web's. ``dialled`` are all addresses to which somebody wanted a connection.
+    ``port``, as if that were one of the web's. ``asked`` are the names that somebody looked up, and ``dialled``
+    the addresses to which somebody wanted a connection.
     """
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, stranger: VendorServer, listeners: list[socket.socket]
     ) -> None:
         self.port: int = listeners[0].getsockname()[1]
+        self.asked: list[str] = []
         self.dialled: list[str] = []
         self.stranger = stranger
         self._listeners = listeners
@@ -414,6 +416,7 @@ class Internet:
     def meet(self, row: Hostile) -> str:
         """The row's URL, with DNS as the row says."""
         self._answers = list(row.answers)
+        self.asked.clear()
         self.dialled.clear()
         return row.url_on(self.port)
 
@@ -430,6 +433,7 @@ class Internet:
         return Answer(status=row.status, headers={"location": location})
 
     def _getaddrinfo(self, host: str, port: int, *args: Any, **kwargs: Any) -> Any:
+        self.asked.append(host)
         name = host.lower().rstrip(".")
         if name == "evil.test" and self._answers:
             answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]

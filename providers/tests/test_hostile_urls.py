@@ -9,7 +9,8 @@ import pytest
 
 from providers import downloads, http
 
-from .hostile_urls import HOSTILE, PHOTO, PUBLIC, SECRET, Hostile, Internet, internet
+from .hostile_urls import HOSTILE, PARSERS, PHOTO, PUBLIC, SECRET, USER_INFO, Hostile, Internet, internet
+from .vendor import Answer, VendorServer
 
 __all__ = ["internet"]
 
@@ -36,6 +37,61 @@ def test_a_hostile_url_is_refused_and_touches_nothing(row: Hostile, internet: In
     assert why.isascii()
     assert why.isprintable()
     assert SECRET not in why
+
+
+@pytest.mark.parametrize("row", [*USER_INFO, *PARSERS], ids=lambda row: row.name)
+def test_what_could_be_read_in_two_ways_is_not_even_looked_up(row: Hostile, internet: Internet) -> None:
+    with pytest.raises(downloads.Blocked):
+        download(internet.meet(row))
+    assert internet.asked == []
+
+
+LETTERS = "a control character or a backslash"
+TWO_WAYS = "can be read in two ways"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://stranger.test/a\\b", LETTERS),
+        ("http://stranger.test/a\tb", LETTERS),
+        ("http://stranger.test/photo\n", LETTERS),
+        ("http://stranger\u3002test/photo", TWO_WAYS),
+        ("http://stranger.test\uff0e/photo", TWO_WAYS),
+        ("http://stranger.test:0/photo", TWO_WAYS),
+        ("http://%73tranger.test/photo", "no name and no address"),
+        ("http://stranger,test/photo", "no name and no address"),
+        ("http://stranger.test /photo", "no name and no address"),
+        ("http://[::1%25lo]/", "no name and no address"),
+        ("http://@stranger.test/photo", "user name"),
+        (f"http://me:{SECRET}\uff03@stranger.test/photo", "no valid URL: ValueError$"),
+        ("gopher://stranger.test/", "the scheme is 'gopher', not http or https"),
+        (f"https://{PUBLIC}:22/", "port 22 is not allowed"),
+        ("http://localhost/", "localhost is 127.0.0.1, which is not a public address"),
+    ],
+)
+def test_the_operator_learns_why(internet: Internet, url: str, why: str) -> None:
+    with pytest.raises(downloads.Blocked, match=why):
+        download(url)
+    assert internet.dialled == []
+
+
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("/a\\b", LETTERS),
+        ("\\\\127.0.0.1\\", LETTERS),
+        ("http:\\\\127.0.0.1\\", "InvalidURL"),
+        ("/a\tb", "non-printable"),
+        ("http://127\u30020.0.1/", TWO_WAYS),
+    ],
+)
+def test_a_redirect_that_could_be_read_in_two_ways_is_refused(location: str, why: str) -> None:
+    with (
+        VendorServer(Answer(status=302, headers={"location": location})) as server,
+        pytest.raises(downloads.DownloadFailed, match=why),
+    ):
+        download(f"http://127.0.0.1:{server.port}/", allowed_hosts=[f"127.0.0.1:{server.port}"])
 
 
 @pytest.mark.parametrize("row", [row for row in HOSTILE if row.location is not None], ids=lambda row: row.name)
