@@ -37,7 +37,7 @@ from providers.registry import ProviderRegistry
 
 from . import circuit, images
 from .conf import conf
-from .exceptions import DeadlineExceeded, GenerationFailed, Overloaded
+from .exceptions import DeadlineExceeded, GenerationFailed, Overloaded, let_go_of_locals
 from .signals import provider_alert
 from .threads import in_thread
 
@@ -161,7 +161,7 @@ class Dispatch:
 
     provider: AIProvider
     """The one that is asked, or was asked last; none before ``begin()``."""
-    _fitted: TryOnRequest
+    _fitted: TryOnRequest | None = None
     """The request with the photos as that provider takes them."""
 
     def __init__(self, alias: str, load: Callable[[str], int]) -> None:
@@ -255,18 +255,23 @@ class Dispatch:
         ``note_job`` is awaited with a provider and the id of its job, before the job is waited for.
         """
         self._request, self._deadline, self._note_job = request, deadline, note_job
-        stands_in = self.provider is not self._priced
-        if stands_in and not self._can(self.provider, request) and not await self._fall_back():
-            raise self._no_place()
         failure: ProviderError | None = None
-        while True:
-            try:
-                return await self._persist()
-            except ProviderError as error:
-                failure = error
-            if self.job or not isinstance(failure, ProviderUnavailable) or not await self._fall_back():
-                # Out of the except block: what happens there would count as its cause.
-                raise failure
+        try:
+            stands_in = self.provider is not self._priced
+            if stands_in and not self._can(self.provider, request) and not await self._fall_back():
+                raise self._no_place()
+            while True:
+                try:
+                    return await self._persist()
+                except ProviderError as error:
+                    failure = error
+                if self.job or not isinstance(failure, ProviderUnavailable) or not await self._fall_back():
+                    # Out of the except block: what happens there would count as its cause.
+                    raise failure
+        finally:
+            # The photos are large, and whoever holds them in a circle keeps them until the garbage collector comes.
+            self._request = self._fitted = None
+            del self._note_job, failure
 
     async def _fall_back(self) -> bool:
         """Go on to the next provider that may be asked for this; whether there is one."""
@@ -349,6 +354,7 @@ class Dispatch:
             outcome, request_id = error.code, error.request_id or self.job
             if error.job_is_over or not (error.retryable or isinstance(error, InvalidProviderResponse)):
                 self.job = ""
+            let_go_of_locals(error)
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
@@ -376,6 +382,7 @@ class Dispatch:
         self._had_a_chance = timeout >= min(fair, conf.DEADLINE / 2)
         if self.job:
             return await provider.look_up(self.job, timeout=timeout)
+        assert self._fitted is not None  # noqa: S101 - of _persist()
         request = dataclasses.replace(self._fitted, note_job=self._note)
         return await provider.try_on(request, timeout=timeout)
 

@@ -6,6 +6,7 @@ Configuration errors are ``ImproperlyConfigured`` and not part of this family.
 
 from __future__ import annotations
 
+import traceback
 from typing import ClassVar
 
 from providers.errors import ContentRefused, ImageUnusable, ProviderError, UnsupportedFeature
@@ -190,6 +191,22 @@ class DeadlineExceeded(TryOnError):
 
     code = "deadline_exceeded"
     default_detail = "The try-on took too long. Nothing was charged; please try again."
+
+
+def let_go_of_locals(error: BaseException) -> None:
+    """Empty the frames that an error went through, and those of the errors it came from.
+
+    Frames and errors hold each other, and with them the photos, until the garbage collector comes. What is logged of
+    an error stays; and nothing that looks into frames, as error trackers do, finds a photo or a key there.
+    """
+    seen: set[int] = set()
+    errors = [error]
+    while errors:
+        error = errors.pop()
+        if id(error) not in seen:
+            seen.add(id(error))
+            traceback.clear_frames(error.__traceback__)
+            errors += [each for each in (error.__cause__, error.__context__) if each is not None]
 
 
 PUBLIC_SENTENCE = {

@@ -38,6 +38,7 @@ from .exceptions import (
     Overloaded,
     ShuttingDown,
     TryOnError,
+    let_go_of_locals,
 )
 from .fetching import fetch
 from .heartbeat import heartbeat
@@ -239,10 +240,10 @@ class _Run(Generic[T]):
         deadline = asyncio.get_running_loop().time() + conf.DEADLINE
         share = Share(photos=2)
         try:
-            person, garment = await self._photos(share, deadline)
-            if conf.KEEP_INPUTS and not self.order.no_store:
-                self._inputs = person, garment
-            return await self._ask(person, garment, deadline)
+            return await self._ask(*await self._photos(share, deadline), deadline)
+        except BaseException as error:
+            let_go_of_locals(error)
+            raise
         finally:
             share.leave()
 
@@ -262,6 +263,8 @@ class _Run(Generic[T]):
         return person, garment
 
     async def _ask(self, person: Photo, garment: Photo, deadline: float) -> TryOnResult:
+        if conf.KEEP_INPUTS and not self.order.no_store:
+            self._inputs = person, garment
         request = TryOnRequest(
             person=person,
             garment=garment,
