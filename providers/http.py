@@ -52,10 +52,11 @@ MAX_RESOLVING: Final = 64
 MAX_ADDRESSES: Final = 4
 """Addresses of one host that are tried before giving up."""
 
-MAX_AROUND_BODY: Final = 32 * 1024
+MAX_AROUND_BODY: Final = 64 * 1024
 """Bytes that a stranger's server may send besides the body: interim answers, headers, the framing of chunks.
 
-Parsing them takes a hundred times as long as a body's bytes, and the event loop does nothing else meanwhile.
+Parsing them takes a hundred times as long as a body's bytes, and the event loop does nothing else meanwhile. Less than
+httpcore reads at once would make every download slower.
 """
 
 # Written out, because the tables of the ipaddress module depend on the Python version and call multicast,

@@ -221,6 +221,26 @@ def test_a_large_body_in_ordinary_chunks_arrives(size: int, count: int) -> None:
         assert len(asyncio.run(get(server, max_bytes=10_000_000))) == size * count
 
 
+def test_tiny_chunks_keep_nobody_waiting() -> None:
+    async def main(server: VendorServer) -> int:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        assert await get(server, max_bytes=5000) == b"x" * 5000
+        task.cancel()
+        return turns
+
+    answer = Answer(raw=CHUNKED + b"".join(chunks(1, 5000)), end="close")
+    with VendorServer(answer) as server:
+        assert asyncio.run(main(server)) >= 5000
+
+
 def test_a_large_body_in_one_piece_arrives() -> None:
     with VendorServer(Answer(body=b"x" * 9_000_000)) as server:
         assert len(asyncio.run(get(server, max_bytes=10_000_000))) == 9_000_000
