@@ -164,7 +164,7 @@ class Conf:
     from there; 0 looks at all of them."""
 
     FETCH_URLS = Setting[bool](True, bool)
-    """Whether requests may give URLs of photos; otherwise only the photos themselves."""
+    """Whether photos may be given as URLs, by requests and commands; otherwise only the photos themselves."""
 
     FETCH_ALLOWED_HOSTS = Setting[Sequence[str]]((), (list, tuple))
     """``host`` or ``host:port`` names that may be fetched although they are private. For development."""
@@ -173,7 +173,7 @@ class Conf:
     """Seconds one image may take to download, redirects included."""
 
     MAX_DOWNLOADS = Setting[int](100, int, least=2)
-    """Downloads at once in one process; more wait for their turn."""
+    """Downloads at once in one process; more wait for their turn, FETCH_TIMEOUT seconds at most."""
 
     MAX_IMAGE_BYTES = Setting[int](10 * 1024 * 1024, int, least=1)
     """Bytes one input image may have."""

@@ -154,7 +154,7 @@ class ShuttingDown(TryOnError):
 
 
 class Overloaded(TryOnError):
-    """This process, or each provider it may ask, has as many runs as MAX_RUNS allows."""
+    """This process, or each provider it may ask, has as many runs as MAX_RUNS allows, or downloads as MAX_DOWNLOADS."""
 
     code = "overloaded"
     default_detail = "Too many pictures are being made at the moment. Nothing was charged; please try again shortly."
