@@ -111,6 +111,7 @@ async def _follow(client: http.AsyncClient, url: str) -> http.Response:
         locations = response.headers.get_list("location")
         if len(locations) != 1:
             raise DownloadFailed(f"a redirect to {len(locations)} places")
+        _check_letters(locations[0])
         url = urljoin(str(target), locations[0])
     raise DownloadFailed(f"more than {MAX_REDIRECTS} redirects")
 

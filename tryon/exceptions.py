@@ -154,7 +154,7 @@ class ShuttingDown(TryOnError):
 
 
 class Overloaded(TryOnError):
-    """This process, or each provider it may ask, has as many runs as MAX_RUNS allows, or downloads as MAX_DOWNLOADS."""
+    """MAX_RUNS runs are under way in this process, or at each provider it may ask; or MAX_DOWNLOADS downloads."""
 
     code = "overloaded"
     default_detail = "Too many pictures are being made at the moment. Nothing was charged; please try again shortly."

@@ -81,8 +81,8 @@ def test_the_operator_learns_why(internet: Internet, url: str, why: str) -> None
     [
         ("/a\\b", LETTERS),
         ("\\\\127.0.0.1\\", LETTERS),
-        ("http:\\\\127.0.0.1\\", "InvalidURL"),
-        ("/a\tb", "non-printable"),
+        ("http:\\\\127.0.0.1\\", f"InvalidURL|{LETTERS}"),  # httpx reads every Location itself, httpx2 does not
+        ("/a\tb", f"non-printable|{LETTERS}"),
         ("http://127\u30020.0.1/", TWO_WAYS),
     ],
 )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import httpcore
@@ -472,7 +473,8 @@ def test_works_with_httpx2_as_well() -> None:
     )
     options = ["-q", "-p", "no:cacheprovider", "-k", "not httpx2 and not public_address"]
     warnings = ["-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    table = str(Path(__file__).with_name("test_hostile_urls.py"))
     done = subprocess.run(
-        [sys.executable, "-c", code, *options, *warnings, __file__], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *options, *warnings, __file__, table], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
