@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from random import Random
@@ -19,6 +20,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from providers.base import Photo
 from tryon.exceptions import ImageTooLarge, NotAnImage, TryOnError, UnusableImage
 from tryon.images import ImageInfo, decode, fit, inspect, is_quick, normalise, thumbnail
+
+from .odd_images import heic, patched
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (96, 128)) -> Image.Image:
@@ -189,6 +192,56 @@ def test_more_pixels_than_allowed_are_never_decoded(tryon: Callable[..., None]) 
     tryon(MAX_IMAGE_PIXELS=10_000)
     with pytest.raises(ImageTooLarge, match="96x128 pixels; the limit is 10,000"):
         normalise(encoded(picture()), field="f")
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_what_hides_how_large_it_is_is_never_decoded(kind: str, tryon: Callable[..., None]) -> None:
+    """Its header says 96x128; its coded picture, which is what a decoder makes room for, says more."""
+    large = Image.new("RGB", (400, 400))
+    data = patched(heic(large) if kind == "HEIC" else encoded(large, "AVIF"), b"ispe", 4, struct.pack(">II", 96, 128))
+    tryon(MAX_IMAGE_PIXELS=100_000)
+    with pytest.raises(ImageTooLarge, match="f: the image has 160,000 pixels; the limit is 100,000"):
+        normalise(data, field="f")
+
+
+@pytest.mark.parametrize("package", ["pillow_heif", "PIL._avif"])
+def test_a_server_that_cannot_read_a_kind_says_what_to_send(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = heic(picture()) if package == "pillow_heif" else encoded(picture(), "AVIF")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(NotAnImage, match=r"^f: (HEIC|AVIF) is not read here\. Send a JPEG\.$"):
+        normalise(data, field="f")
+
+
+@pytest.mark.parametrize("size", [(8064, 600), (6000, 400)])
+def test_a_jpeg_that_its_decoder_makes_smaller_looks_as_good(size: tuple[int, int]) -> None:
+    """Compared with the whole, made smaller by the best filter there is."""
+    image = Image.effect_noise((size[0] // 8, size[1] // 8), 80).resize(size, Image.Resampling.BICUBIC)
+    data = encoded(image.convert("RGB"), quality=90)
+    photo = normalise(data, field="f")
+    assert 0.95 * 4096 <= photo.width <= 4096
+    best = decoded(data).resize((photo.width, photo.height), Image.Resampling.LANCZOS)
+    off = np.asarray(decoded(photo.data), dtype=float) - np.asarray(best, dtype=float)
+    assert 10 * np.log10(255**2 / (off**2).mean()) > 36, "decibels"
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6, 7])
+def test_made_smaller_in_strips_it_is_as_in_one_piece(turn: int) -> None:
+    whole = Image.effect_noise((4600, 1500), 90).convert("RGB")
+    photo = normalise(encoded(whole, "PNG", exif=exif(turn), compress_level=1), field="f")
+    turned = whole.resize((4096, 1336), Image.Resampling.LANCZOS)
+    turned.getexif()[0x0112] = turn
+    one_piece = ImageOps.exif_transpose(turned)
+    ours = decoded(photo.data)
+    assert ours.size == one_piece.size
+    off = np.abs(np.asarray(ours, dtype=int) - np.asarray(one_piece, dtype=int))
+    assert off.max() <= (1 if photo.content_type == "image/png" else 40), "no seams"
+
+
+def test_a_png_that_would_become_larger_than_a_photo_may_be_becomes_a_jpeg(tryon: Callable[..., None]) -> None:
+    tryon(MAX_IMAGE_BYTES=200_000)
+    photo = normalise(encoded(Image.effect_noise((600, 600), 90).convert("RGBA"), "PNG"), field="f")
+    assert photo.content_type == "image/jpeg"
+    assert len(photo.data) <= 200_000
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
