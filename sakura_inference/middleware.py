@@ -6,15 +6,22 @@ view. Those that do no I/O run here on the event loop instead; those that only t
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.http import HttpRequest, HttpResponseBase
 from django.middleware import clickjacking, common, csrf, security
 
+from tryon import headers
 from tryon.conf import conf
 
+ADMIN_STYLE = "'sha256-M4YPHlujy6CHK6ELLBHOjOAlR+OGvIy1ImqakbhF770='"
+"""The one style inside of a page of the admin: the picture's, in templates/admin/tryon/tryon/change_form.html."""
+
+LOCAL_FILES = "django.core.files.storage.FileSystemStorage"
 NO_SESSION_PATHS = ("/api/", "/health")
 KEYS_ONLY = ("tryon.authentication.ApiKeyAuthentication",)
 
@@ -47,7 +54,23 @@ class NotForTheAPI:
 
 
 class SecurityMiddleware(OnTheLoop, security.SecurityMiddleware):
-    pass
+    """Django's, and the headers of tryon/headers.py for what has none of its own: the admin, redirects, errors."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        is_page = response.headers.get("Content-Type", "").startswith("text/html")
+        headers.secure(response, page_policy(response.status_code) if is_page else headers.DATA)
+        return super().process_response(request, response)
+
+
+def page_policy(status: int) -> str:
+    """The policy of a page, which is one of the admin's; or, while DEBUG is on, of Django's about an error."""
+    if settings.DEBUG and status >= 400:
+        scripts = headers.INLINE if status == 500 else "'none'"
+        return f"default-src 'none'; script-src {scripts}; style-src {headers.INLINE}; frame-ancestors 'none'"
+    # The pictures are wherever the storage says.
+    backend = settings.STORAGES.get(conf.STORAGE, {}).get("BACKEND")
+    is_here = backend == LOCAL_FILES and not urlsplit(settings.MEDIA_URL).netloc
+    return headers.page(styles=ADMIN_STYLE, images="" if is_here else "https:")
 
 
 class XFrameOptionsMiddleware(OnTheLoop, clickjacking.XFrameOptionsMiddleware):

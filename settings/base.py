@@ -41,6 +41,11 @@ MIDDLEWARE = [
     "sakura_inference.middleware.MessageMiddleware",
 ]
 
+# On everywhere: the admin is where refunds are made and keys revoked, behind a login, and the docs tell no secret. A
+# server that only serves the API to the world needs neither.
+ADMIN_ENABLED = env.bool("ADMIN_ENABLED", default=True)
+DOCS_ENABLED = env.bool("DOCS_ENABLED", default=True)
+
 ROOT_URLCONF = "sakura_inference.urls"
 WSGI_APPLICATION = "sakura_inference.wsgi.application"
 ASGI_APPLICATION = "sakura_inference.asgi.application"

@@ -31,7 +31,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy
 
-from . import circuit, images, signed_urls
+from . import circuit, headers, images, signed_urls
 from .conf import MAX_AMOUNT
 from .credits import LedgerCredits, get_credits
 from .dispatch import aliases_in_use
@@ -58,7 +58,8 @@ PICTURE_HEIGHT: Final = 640
 PICTURE_HEADERS: Final = {
     # A day: then a picture that was deleted is gone from the operator's browser, too.
     "Cache-Control": "private, max-age=86400, immutable",
-    "X-Content-Type-Options": "nosniff",
+    **headers.COMMON,
+    headers.POLICY: headers.MEDIA,
 }
 
 MOST_AT_ONCE: Final = 900

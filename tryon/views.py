@@ -49,6 +49,7 @@ from .authentication import is_foreign
 from .conf import conf
 from .dispatch import close_providers
 from .exceptions import STATUS, DatabaseUnavailable, ShuttingDown, TryOnError, UserGone
+from .headers import DATA, INLINE, page, secure
 from .lifespan import is_draining
 from .models import TryOn, connect
 from .openapi import extend_schema, request_examples, request_header, response_header
@@ -131,11 +132,16 @@ class TryOnView(APIView):
         response = super().finalize_response(request, response, *args, **kwargs)
         plain: HttpRequest = getattr(request, "_request", request)
         response.headers[request_id.HEADER] = request_id.assign(plain)
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        secure(response, page(styles=INLINE) if self.is_browsed(request) else DATA)
         response.headers["Cache-Control"] = "no-store"
         for name, value in limit_headers(plain).items():
             response.headers[name] = value
         return response
+
+    @staticmethod
+    def is_browsed(request: Request) -> bool:
+        """Whether a person looks at this in a browser."""
+        return isinstance(getattr(request, "accepted_renderer", None), BrowsableAPIRenderer)
 
 
 class CreateImageView(TryOnView):
@@ -270,11 +276,6 @@ class CreateImageView(TryOnView):
                 }
                 response.data = ReturnDict(response.data, serializer=self.get_serializer(data=sent))
 
-    @staticmethod
-    def is_browsed(request: Request) -> bool:
-        """Whether a person looks at this in a browser."""
-        return isinstance(getattr(request, "accepted_renderer", None), BrowsableAPIRenderer)
-
     def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
         if request.method == "GET" and self.is_browsed(request):
             return Response({"detail": "Fill in the form below, or POST the same fields as JSON."})
@@ -378,6 +379,7 @@ def reading(view: AsyncView) -> Callable[..., Any]:
         else:
             response = _plain_error("method_not_allowed", f'Method "{request.method}" not allowed.')
             response.headers["Allow"] = "GET, HEAD"
+        secure(response)
         response.headers[request_id.HEADER] = id_
         return response
 
@@ -419,7 +421,9 @@ async def readiness(request: HttpRequest) -> JsonResponse:
 
 
 def _plain_error(code: str, detail: str) -> JsonResponse:
-    return JsonResponse({"detail": detail, "code": code}, status=STATUS[code])
+    response = JsonResponse({"detail": detail, "code": code}, status=STATUS[code])
+    secure(response)
+    return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
