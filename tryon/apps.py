@@ -17,6 +17,8 @@ class TryOnConfig(AppConfig):
         register(checks.check_providers, "tryon")
         register(checks.check_prices, "tryon")
         register(checks.check_offers, "tryon")
+        register(checks.check_keys, "tryon")
+        register(checks.check_secret_key, "tryon", deploy=True)
         register(checks.check_models, "tryon_models")
         register(checks.check_throttle, Tags.caches)
         register(checks.check_circuits, Tags.caches)

@@ -20,6 +20,7 @@ W007    PRICES is about a model or size that its provider does not have
 W008    a model in use will be shut down within 60 days
 W009    the cache of the circuits forgets them, or is each process's own
 W010    requests may ask for what the provider in use cannot make
+W011    a secret stands in a settings file
 I001    something to know about a provider in use, such as what its vendor does with photos
 ======  ==========================================================================================
 """
@@ -45,7 +46,7 @@ from django.utils.module_loading import import_string
 
 from providers.base import SIZES, Problem
 
-from . import ageing
+from . import ageing, masking
 from .conf import MAX_AMOUNT, conf, known_settings
 from .credits import get_credits, price_names
 from .dispatch import aliases_in_use, providers
@@ -331,9 +332,46 @@ def _are_run_on_the_way() -> bool:
 
 
 @_of_a_sane_dictionary
+def check_keys(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Keys of providers that stand in the code, for whoever reads it."""
+    found = []
+    for alias, entry in conf.PROVIDERS.items():
+        for option, value in entry.get("OPTIONS", {}).items():
+            for secret in masking.secrets_in(option, value):
+                found += _stands_in_settings(f'TRYON["PROVIDERS"]["{alias}"]["OPTIONS"]["{option}"]', secret)
+    return found
+
+
+def check_secret_key(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """The same of SECRET_KEY, for ``check --deploy``."""
+    return _stands_in_settings("SECRET_KEY", settings.SECRET_KEY)
+
+
+def _stands_in_settings(name: str, secret: str) -> list[CheckMessage]:
+    """A warning, which does not repeat it, for each place where a secret is written into the settings' source."""
+    hint = 'Read it from the environment, as in os.environ["OPENAI_API_KEY"], and get a new one: this one is known.'
+    return [
+        Warning(f"{name} stands in {path}, line {number}.", hint=hint, id="tryon.W011")
+        for path in _settings_files()
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if len(secret) >= masking.SHORTEST and secret in line
+    ]
+
+
+def _settings_files() -> Iterator[Path]:
+    """The source of the settings module, and of what is loaded of the package that it is in."""
+    module: str = getattr(settings, "SETTINGS_MODULE", "")
+    package = module.rpartition(".")[0]
+    for name, loaded in sorted(sys.modules.items()):
+        file = getattr(loaded, "__file__", None) or ""
+        if (name in (module, package) or (package and name.startswith(f"{package}."))) and file.endswith(".py"):
+            yield Path(file)
+
+
+@_of_a_sane_dictionary
 def check_throttle(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Whether the cache behind the throttle can count."""
-    if not conf.THROTTLE_RPM:
+    if not (conf.THROTTLE_RPM or conf.KEY_GUESSES):
         return []
     alias = getattr(settings, "RATELIMIT_USE_CACHE", "default")
     backend = str(settings.CACHES.get(alias, {}).get("BACKEND", ""))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -114,6 +118,8 @@ def test_e003_and_w001_a_cache_that_cannot_count(
     settings.DEBUG = False
     assert ids(checks.check_throttle(None)) == expected
     tryon(THROTTLE_RPM=0)
+    assert ids(checks.check_throttle(None)) == expected, "wrong keys are counted there as well"
+    tryon(THROTTLE_RPM=0, KEY_GUESSES=0)
     assert checks.check_throttle(None) == []
 
 
@@ -255,6 +261,7 @@ def test_w004_hosts_that_are_open_in_production(settings: Settings, tryon: Calla
 
 
 def test_the_checks_are_wired_to_manage_py(tryon: Callable[..., None]) -> None:
+    tryon(KEY_GUESSES=0)  # which count in one process only here
     assert not [message for message in run_checks() if str(message.id).startswith("tryon.")]
     tryon(PROVIDR="local")
     with pytest.raises(SystemCheckError, match=r"tryon\.E001"):
@@ -283,3 +290,62 @@ def test_e001_whatever_stands_in_the_settings_no_check_stumbles(settings: Settin
     found = ids([message for message in run_checks() if str(message.id).startswith("tryon.")])
     assert found
     assert set(found) == {"tryon.E001"}
+
+
+KEY_FILES = {
+    "shop/settings/__init__.py": "",
+    "shop/settings/keys.py": "\nKEY = 'the-key-of-a-vendor'  # in the middle of a line\n",
+    "shop/settings/base.py": """
+import os
+from providers.base import Secret
+from .keys import KEY
+SECRET_KEY = "a-session-key-that-stands-here"
+USE_TZ = True
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "rest_framework", "tryon"]
+FAL = {"BACKEND": "providers.fal.FalProvider", "OPTIONS": {"api_key": Secret("another-key-of-a-vendor"), "model": ""}}
+FASHN = {"BACKEND": "providers.fashn.FashnProvider", "OPTIONS": {"api_key": os.environ["FASHN_API_KEY"]}}
+BFL = {"BACKEND": "providers.bfl.BFLProvider", "OPTIONS": {"api_key": KEY}}
+SORA = {"BACKEND": "providers.sora.SoraProvider", "OPTIONS": {"api_key": "short"}}
+TRYON = {"PROVIDERS": {"fal": FAL, "fashn": FASHN, "bfl": BFL, "sora": SORA}}
+""",
+    "shop/other.py": "KEY = 'the-key-of-a-vendor'",
+}
+KEY_STORY = """
+import django
+django.setup()
+import shop.other
+from django.core.checks import run_checks
+for message in run_checks(include_deployment_checks=True):
+    if message.id == "tryon.W011":
+        print(message.msg, "|", message.hint)
+"""
+
+
+def test_w011_a_key_in_a_settings_file_is_named_by_file_and_line_and_never_shown(tmp_path: Path) -> None:
+    for name, text in KEY_FILES.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    result = subprocess.run(
+        [sys.executable, "-c", KEY_STORY],
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), str(django_settings.BASE_DIR)]),
+            "DJANGO_SETTINGS_MODULE": "shop.settings.base",
+            "FASHN_API_KEY": "a-key-of-the-environment",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "shop" / "settings"
+    assert [line.partition(" | ")[0] for line in result.stdout.splitlines()] == [
+        f'TRYON["PROVIDERS"]["fal"]["OPTIONS"]["api_key"] stands in {folder / "base.py"}, line 8.',
+        f'TRYON["PROVIDERS"]["bfl"]["OPTIONS"]["api_key"] stands in {folder / "keys.py"}, line 2.',
+        f"SECRET_KEY stands in {folder / 'base.py'}, line 5.",
+    ]
+    assert "os.environ" in result.stdout
+    assert "vendor" not in result.stdout
+    assert "session" not in result.stdout
