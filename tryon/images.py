@@ -33,7 +33,12 @@ MAX_SIDE: Final = 4096
 NEARLY: Final = 0.95
 """Of MAX_SIDE: so long a side is not worth decoding a JPEG in its full size. Half of 8064 is 4032."""
 
-JPEG_QUALITY: Final = 92
+JPEG_QUALITIES: Final = (92, 85, 75)
+"""The first with which a photo has few enough bytes; before it loses pixels."""
+GROWTH: Final = 3
+"""Times its bytes that a photo may have when it leaves: about what a JPEG takes to say the same as an AVIF."""
+SMALL: Final = 2 * 1024 * 1024
+"""Bytes that it may have in any case."""
 THUMBNAIL_QUALITY: Final = 85
 DECODING_THREADS: Final = 2
 STRIP_PIXELS: Final = 2**19
@@ -398,16 +403,17 @@ def _within(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
 
 def _encode_again(source: _Source) -> Photo:
     kind = source.kind
+    most = min(max(GROWTH * source.size, SMALL), conf.MAX_IMAGE_BYTES)
     with decoding.room.hold(_need(source)):
         image = _shrunk(source)
         if kind in ("PNG", "WEBP"):
-            out = _Limited(conf.MAX_IMAGE_BYTES)
+            out = _Limited(most)
             try:
                 image.save(out, "PNG", compress_level=3)
                 return Photo(data=out.getvalue(), content_type="image/png", width=image.width, height=image.height)
             except _Full:
                 del out
-        return _as_jpeg(image, conf.MAX_IMAGE_BYTES)
+        return _as_jpeg(image, most)
 
 
 class _Full(Exception):
@@ -427,10 +433,11 @@ class _Limited(io.BytesIO):
 
 def _as_jpeg(image: Image.Image, max_bytes: int) -> Photo:
     while True:
-        out = io.BytesIO()
-        image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-        if out.tell() <= max_bytes or max(image.size) <= conf.MIN_IMAGE_SIDE:
-            return Photo(data=out.getvalue(), content_type="image/jpeg", width=image.width, height=image.height)
+        for quality in JPEG_QUALITIES:
+            out = io.BytesIO()
+            image.save(out, "JPEG", quality=quality, subsampling=0)
+            if out.tell() <= max_bytes or max(image.size) <= conf.MIN_IMAGE_SIDE:
+                return Photo(data=out.getvalue(), content_type="image/jpeg", width=image.width, height=image.height)
         # Bytes go with the area; a tenth less than that, or the last step would take many.
         scale = min(0.9, 0.95 * (max_bytes / out.tell()) ** 0.5)
         width, height = (max(1, round(side * scale)) for side in image.size)

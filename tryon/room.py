@@ -114,6 +114,10 @@ downloads: Final = Room("MAX_DOWNLOADS")
 """Photos that are being fetched."""
 
 
+COPIES: Final = 2
+"""Times that a photo is in memory: as it came and as it leaves, and then in the vendor's SDK."""
+
+
 class Share:
     """The memory of one run, whose photos tell their sizes one by one.
 
@@ -132,14 +136,14 @@ class Share:
         self._size += size
         self._missing -= 1
         if not self._missing:
-            self._place = await memory.enter(self._size)
+            self._place = await memory.enter(COPIES * self._size)
             self._taken.set()
         await self._taken.wait()
 
     def shrink(self, size: int) -> None:
         """All photos together have ``size`` bytes by now."""
         if self._place is not None:
-            self._place.shrink(size)
+            self._place.shrink(COPIES * size)
 
     def leave(self) -> None:
         """The photos are gone."""
