@@ -17,7 +17,7 @@ from django.core.exceptions import (
     DisallowedHost,
     PermissionDenied,
     RequestDataTooBig,
-    SuspiciousOperation,
+    TooManyFieldsSent,
 )
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
@@ -308,7 +308,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Every error as JSON with ``detail`` and ``code``, whatever the host's own handler does."""
     if isinstance(error, TryOnError):
         return _try_on_error(error)
-    if isinstance(error, SuspiciousOperation | BadRequest):  # of Django's own, say over a thousand parameters
+    if isinstance(error, TooManyFieldsSent | BadRequest):  # of Django's own, over a thousand parameters in the address
         error = ParseError("The request could not be read.")
     if isinstance(error, APIException | Http404 | PermissionDenied):
         return _api_exception(error, context)

@@ -192,6 +192,5 @@ def test_50_of_the_worst_requests_take_less_than_400_megabytes(
     # Decoding them takes long, and who waits too long is told so.
     assert set(statuses) <= {200, 503, 504}, [body for status, body in answers if status not in (200, 503, 504)]
     assert statuses[200] >= 5
-    print("PEAK", way.__name__, peak(server), statuses)
     assert peak(server) < MOST, statuses
     assert get_credits().balance(shop.user) == 1003 - statuses[200]
