@@ -44,6 +44,9 @@ MAX_FORM: Final = 2_500_000
 PATIENCE: Final = 30.0
 """Seconds that a large body waits for its turn to be parsed."""
 
+QUOTED: Final = 40
+"""Characters."""
+
 NO_PHOTO: Final = "Give a file, or a data: URI in base64, as in data:image/jpeg;base64,/9j/4AA…"
 
 BACKSLASH: Final = ord("\\")
@@ -63,7 +66,7 @@ def check_size(request: HttpRequest) -> None:
     if not length and "Transfer-Encoding" in request.headers:
         # DRF takes a body without a length for none.
         request.META["CONTENT_LENGTH"] = length = str(_size(request))
-    if length.isdecimal() and int(length) > conf.MAX_BODY_BYTES:
+    if length.isdecimal() and float(length) > conf.MAX_BODY_BYTES:  # int() refuses 4,301 digits
         raise BodyTooLarge(too_large())
 
 
@@ -156,7 +159,13 @@ class MultiPartParser(parsers.MultiPartParser):
     """A form with files."""
 
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
-        parsed = super().parse(stream, media_type, parser_context)
+        try:
+            parsed = super().parse(stream, media_type, parser_context)
+        except Exception:
+            for handler in parser_context["request"].upload_handlers:
+                if file := getattr(handler, "file", None):
+                    file.close()  # Django leaves the one open that it was reading
+            raise
         return _with_files(parsed.data, parsed.files)
 
 
@@ -185,9 +194,9 @@ class _turn:  # noqa: N801 - used like a function
             _one_large.release()
 
 
-def _length(parser_context: Any) -> int:
+def _length(parser_context: Any) -> float:
     length = parser_context["request"].META.get("CONTENT_LENGTH", "")
-    return int(length) if length.isdecimal() else 0
+    return float(length) if length.isdecimal() else 0
 
 
 def _cut_photos_out(body: bytes, files: dict[str, Upload]) -> bytes:
@@ -250,7 +259,11 @@ def file_of(uri: bytes | memoryview, *, field: str) -> Upload:
     except ValueError as error:
         raise ValidationError(f"The data: URI is no valid base64: {error}.") from None
     file = tempfile.SpooledTemporaryFile(MAX_TEXT, dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 - see close_files()
-    file.write(data)
+    try:
+        file.write(data)  # to the disk, if it is large
+    except OSError:
+        file.close()
+        raise
     file.seek(0)
     return UploadedFile(file, name=field, size=len(data))
 
@@ -288,5 +301,10 @@ def _no_constant(name: str) -> None:
     raise ParseError(f"{name} is no JSON. Send a number, or null.")
 
 
+def cut(text: str) -> str:
+    """As much of what a client sent as an answer quotes."""
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
+
+
 def _quoted(name: str) -> str:
-    return f"{name[:40]!a}" if len(name) <= 40 else f"{name[:40]!a}…"
+    return f"{name[:QUOTED]!a}" if len(name) <= QUOTED else f"{name[:QUOTED]!a}…"

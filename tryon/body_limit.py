@@ -1,5 +1,7 @@
 """Bodies that are too large are refused before Django writes them to the disk, all of them, whoever sends them.
 
+So is what Django answers in no JSON, as it makes no request of it.
+
 A host puts it around Django's application::
 
     application = Lifespan(BodyLimit(get_asgi_application()))
@@ -11,6 +13,7 @@ have the proxy limit those of ``/api/v1/create-image``.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -21,6 +24,8 @@ from .conf import conf
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[Any], Awaitable[None]]
 Application: TypeAlias = Callable[[Any, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger("tryon.body_limit")
 
 LINGER: Final = 2
 """Times the limit that are read and thrown away before the refusal is sent: a client that is cut off as it sends does
@@ -37,17 +42,38 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
+        if not _is_utf8(scope.get("query_string", b"")):  # Django would answer 400 and nothing else
+            await _refuse(send, 400, "parse_error", "The query string is no UTF-8.")
+            return
         body = _Body(receive, limit=conf.MAX_BODY_BYTES)
         length = dict(scope["headers"]).get(b"content-length", b"")
-        if length.isdigit() and int(length) > body.limit:
-            if int(length) <= LINGER * body.limit:
+        announced = float(length) if length.isdigit() else 0  # int() refuses 4,301 digits
+        if announced > body.limit:
+            if announced <= LINGER * body.limit:
                 await body.throw_away()
-            await _refuse(send, body.limit)
+            await _refuse_large(send, body.limit)
             return
-        await self.application(scope, body.receive, send)
+        await self._pass_on(scope, body, send)
         if body.is_too_large:  # Django took the client for gone, and answered nothing
             await body.throw_away()
-            await _refuse(send, body.limit)
+            await _refuse_large(send, body.limit)
+
+    async def _pass_on(self, scope: Any, body: _Body, send: Send) -> None:
+        has_begun = False
+
+        async def send_on(message: Any) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.application(scope, body.receive, send_on)
+        except Exception:
+            # Django could not make a request of it: the folder for temporary files is full, for instance.
+            logger.exception("Unexpected error before there was a request.")
+            if has_begun:
+                raise
+            await _refuse(send, 500, "error", "Something went wrong on our side.")
 
 
 class _Body:
@@ -78,10 +104,22 @@ class _Body:
         return message
 
 
-async def _refuse(send: Send, limit: int) -> None:
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+async def _refuse_large(send: Send, limit: int) -> None:
     detail = f"The body has more than {limit:,} bytes, the limit. Send smaller photos, or their URLs."
-    body = json.dumps({"detail": detail, "code": "body_too_large"}).encode()
+    await _refuse(send, 413, "body_too_large", detail)
+
+
+async def _refuse(send: Send, status: int, code: str, detail: str) -> None:
+    body = json.dumps({"detail": detail, "code": code}).encode()
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": 413, "headers": encoded})
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})

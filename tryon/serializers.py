@@ -77,7 +77,16 @@ class Choice(serializers.ChoiceField):
 
     def __init__(self, choices: Sequence[str], **kwargs: Any) -> None:
         known = ", ".join(choices)
-        super().__init__(choices, error_messages={"invalid_choice": f'"{{input}}" is none of: {known}.'}, **kwargs)
+        messages: dict[str, Any] = {
+            "invalid_choice": f'"{{input}}" is none of: {known}.',
+            "no_text": f"Give one of: {known}.",
+        }
+        super().__init__(choices, error_messages=messages, **kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):  # DRF looks up, and quotes, whatever Python writes for it
+            self.fail("no_text")
+        return super().to_internal_value(bodies.cut(data))
 
 
 class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
@@ -132,7 +141,8 @@ class CreateImageSerializer(serializers.Serializer[dict[str, Any]]):
         most = conf.MAX_PICTURES
         if not 1 <= pictures <= most:
             offer = f"1 to {most}" if most > 1 else "1"
-            raise serializers.ValidationError(f"{pictures} pictures cannot be made at once. Ask for {offer}.")
+            asked = bodies.cut(str(pictures))
+            raise serializers.ValidationError(f"{asked} pictures cannot be made at once. Ask for {offer}.")
         return pictures
 
     def validate_size(self, size: str) -> str:

@@ -66,6 +66,9 @@ RETRY_AFTER: Final = 5
 LONGEST_RETRY_AFTER: Final = 3600
 """Seconds, whatever a vendor says."""
 
+LONGEST_SENTENCE: Final = 500
+"""Characters of what a refusal says."""
+
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 LONGEST_KEY: Final = 255
 ACCEPTABLE_KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
@@ -161,7 +164,10 @@ class CreateImageView(TryOnView):
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         request_id.assign(request)
         if request.method != "POST":
-            return await sync_to_async(super().dispatch)(request, *args, **kwargs)
+            try:
+                return await sync_to_async(super().dispatch)(request, *args, **kwargs)
+            finally:
+                bodies.close_files(self.request)  # to look for a key was to read them
         self.args, self.kwargs = args, kwargs
         self.request = self.initialize_request(request, *args, **kwargs)
         self.headers = self.default_response_headers
@@ -339,7 +345,7 @@ def _api_exception(error: Exception, context: dict[str, Any]) -> Response:
         response.data = {"detail": detail, "code": "invalid", "errors": errors}
     else:
         detail = response.data["detail"]
-        response.data = {"detail": str(detail), "code": detail.code}
+        response.data = {"detail": _sentence(detail), "code": detail.code}
     if isinstance(error, Throttled):
         response.headers.setdefault("Retry-After", "1")
     return response
@@ -350,14 +356,20 @@ def _flat(detail: Any) -> dict[str, list[str]]:
     if not isinstance(detail, dict):
         detail = {"non_field_errors": detail}
     return {
-        str(name): [_sendable(sentence) for sentence in (value if isinstance(value, list) else [value])]
+        str(name): [_sentence(sentence) for sentence in (value if isinstance(value, list) else [value])]
         for name, value in detail.items()
     }
 
 
-def _sendable(sentence: object) -> str:
-    """A sentence that may quote what the client sent, without what UTF-8 cannot say."""
-    return str(sentence).encode(errors="replace").decode()
+def _sentence(said: object) -> str:
+    """A sentence that may quote what the client sent, at whatever length."""
+    sentence = _sendable(said)
+    return sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[:LONGEST_SENTENCE]}…"
+
+
+def _sendable(text: object) -> str:
+    """What the client sent, without what UTF-8 cannot say."""
+    return str(text).encode(errors="replace").decode()
 
 
 def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
