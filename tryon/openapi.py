@@ -16,9 +16,9 @@ try:
         """An example that works as it is with a key in a header: without the fields of a key in the body."""
         return [OpenApiExample("With a key in a header", value=body, request_only=True)]
 
-    def request_header(name: str, description: str, longest: int) -> list[Any]:
-        """A header that a client may send, of at most so many characters."""
-        kind = {"type": "string", "minLength": 1, "maxLength": longest}
+    def request_header(name: str, description: str, pattern: str, longest: int) -> list[Any]:
+        """A header that a client may send, of this pattern and at most so many characters."""
+        kind = {"type": "string", "minLength": 1, "maxLength": longest, "pattern": f"^{pattern}$"}
         return [OpenApiParameter(name, kind, OpenApiParameter.HEADER, description=description)]
 
     def response_header(name: str, description: str, *statuses: int) -> list[Any]:
@@ -63,7 +63,7 @@ except ImportError:
         """None: nobody is there to read them."""
         return []
 
-    def request_header(name: str, description: str, longest: int) -> list[Any]:
+    def request_header(name: str, description: str, pattern: str, longest: int) -> list[Any]:
         """None, either."""
         return []
 

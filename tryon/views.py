@@ -196,7 +196,10 @@ class CreateImageView(TryOnView):
         },
         parameters=[
             *request_header(
-                IDEMPOTENCY_KEY, "Your name for this picture. Sent again, it is answered again.", LONGEST_KEY
+                IDEMPOTENCY_KEY,
+                "Your name for this picture. Sent again, it is answered again.",
+                ACCEPTABLE_KEY.pattern,
+                LONGEST_KEY,
             ),
             *response_header("Idempotent-Replayed", "true if this is the answer to an earlier request.", 200),
             *response_header("Retry-After", "Seconds.", 409, 429, 503),
