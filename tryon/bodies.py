@@ -213,6 +213,8 @@ def _cut_photos_out(body: bytes, files: dict[str, Upload]) -> bytes:
             break  # the parser will say what it thinks of it
         if body[end - 1] == BACKSLASH:
             continue  # no base64 has a quotation mark; the field will say so
+        if len(files) == len(PHOTO_FIELDS):
+            raise ParseError(f"The body has more photos than {' and '.join(PHOTO_FIELDS)}. Send these two.")
         word = f"{mark}-{len(files)}"
         files[word] = _file_for(found[1].decode(), _json_text(body, start, end))
         pieces += [body[position:start], word.encode()]

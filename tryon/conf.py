@@ -173,7 +173,7 @@ class Conf:
     """Seconds one image may take to download, redirects included."""
 
     MAX_DOWNLOADS = Setting[int](100, int, least=2)
-    """Downloads at once in one process; more wait for their turn, FETCH_TIMEOUT seconds at most."""
+    """Downloads at once in one process; more wait for their turn."""
 
     MAX_IMAGE_BYTES = Setting[int](10 * 1024 * 1024, int, least=1)
     """Bytes one input image may have."""

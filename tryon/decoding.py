@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
+import os
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +14,9 @@ from .exceptions import ImageTooLarge
 
 STRIPS = 6 * 1024 * 1024
 """Bytes that the strips take in which a picture is converted, and their copies."""
+
+THREADS = 8 * 1024 * 1024
+"""Bytes of HEIC's decoder, whose threads have buffers of their own."""
 
 STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 """Bytes for each pixel of Pillow's modes; all others take 4, RGB too."""
@@ -35,11 +41,31 @@ def estimate(
     elif kind == "AVIF":  # planes, interleaved, and two copies
         peak, held = (planes + channels + 4 + 1.5) * pixels, (planes + 4 + 0.5) * pixels
     elif kind == "HEIF":  # planes of tiles and of the whole, and interleaved
-        peak, held = (2 * planes + channels * (3 if deep else 1)) * pixels, float(channels * pixels)
+        peak, held = (1.5 * planes + channels) * pixels, float(channels * pixels)
     else:
         peak = held = float(stored * pixels)
     copies = 2 * size if kind in ("WEBP", "AVIF", "HEIF") else size
-    return round(max(peak, held + 4 * kept)) + copies + STRIPS
+    return round(max(peak, held + 4 * kept)) + copies + STRIPS + (THREADS if kind == "HEIF" else 0)
+
+
+LARGE_BLOCK = 256 * 1024
+"""Bytes from which a block of memory is given back to the system as soon as it is free."""
+M_MMAP_THRESHOLD = -3
+"""The number by which glibc's mallopt() knows that."""
+
+
+@functools.cache
+def give_back_memory() -> None:
+    """Have glibc give all large blocks back at once; other C libraries do, or cannot be told.
+
+    By itself it raises the size from which it does so to 32 MB when it sees such blocks, and then keeps what one
+    thread has freed from all others: two threads that decode within 160 MB come to 400 MB. It holds for the whole
+    process, unless its environment has a threshold of its own.
+    """
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        return
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
 class Room:
@@ -56,8 +82,9 @@ class Room:
         if need > conf.DECODE_MEMORY:
             raise ImageTooLarge(
                 f"decoding the image takes {need / 1e6:.0f} MB of memory; the limit is "
-                f"{conf.DECODE_MEMORY / 1e6:.0f} MB. Send a smaller one, or save it as an ordinary JPEG."
+                f"{conf.DECODE_MEMORY / 1e6:.0f} MB. Send a smaller one, or a JPEG that is not progressive."
             )
+        give_back_memory()
         with self._turn, self._changed:
             self._changed.wait_for(lambda: self._taken + need <= conf.DECODE_MEMORY or not self._taken)
             self._taken += need

@@ -108,6 +108,8 @@ class _Source:
     turn: int = 1
     profile: bytes | None = None
     """Its colours', if they are not sRGB."""
+    scale: int = 1
+    """By which the decoder of a JPEG is to divide its sides."""
     samples: float = 0
     deep: bool = False
     pixels: int = 0
@@ -244,7 +246,10 @@ def _look(data: bytes) -> _Source:
         profile = _profile(image, (cut.cicp[0], cut.cicp[1]) if len(cut.cicp) == 4 else None)
     except ValueError as error:
         raise UnusableImage(f"{error}. {SAVE_AGAIN}") from None
-    return _Source(kind, image, len(data), turn, profile, samples=cut.samples, plain=cut.plain)
+    source = _Source(kind, image, len(data), turn, profile, samples=cut.samples, plain=cut.plain)
+    if kind == "JPEG":
+        _choose_scale(source)
+    return source
 
 
 def _look_into_boxes(data: bytes, kind: str) -> _Source:
@@ -374,10 +379,10 @@ def _profile(image: Any, numbers: tuple[int, int] | None = None) -> bytes | None
 
 def _need(source: _Source) -> int:
     """Bytes that it takes to decode it and make it as small as it has to be."""
-    whole = source.image.size[0] * source.image.size[1]
-    scale = _draft_scale(source.image.size) if source.kind == "JPEG" else 1
+    (width, height), scale = source.image.size, source.scale
+    whole = width * height
     pixels = max(whole, source.pixels) // scale**2
-    width, height = _within(source.image.size, (MAX_SIDE, MAX_SIDE))
+    width, height = _within((-(-width // scale), -(-height // scale)), (MAX_SIDE, MAX_SIDE))
     return decoding.estimate(
         source.kind,
         source.image.mode,
@@ -390,9 +395,12 @@ def _need(source: _Source) -> int:
     )
 
 
-def _draft_scale(size: tuple[int, int]) -> int:
-    """By how much a JPEG's decoder is to divide its sides."""
-    return next((scale for scale in (8, 4, 2) if max(size) / scale >= NEARLY * MAX_SIDE), 1)
+def _choose_scale(source: _Source) -> None:
+    """Have a JPEG's decoder make it about as small as it has to be; smaller if it would take too much memory."""
+    side = max(source.image.size)
+    source.scale = next((scale for scale in (8, 4, 2) if side / scale >= NEARLY * MAX_SIDE), 1)
+    while source.scale < 8 and side / source.scale >= MAX_SIDE and _need(source) > conf.DECODE_MEMORY:
+        source.scale *= 2
 
 
 def _within(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
@@ -447,8 +455,8 @@ def _as_jpeg(image: Image.Image, max_bytes: int) -> Photo:
 def _shrunk(source: _Source) -> Image.Image:
     """RGB pixels in sRGB, upright and not too many, and none of the source's."""
     image = source.image
-    if (scale := _draft_scale(image.size)) > 1 and source.kind == "JPEG":
-        image.draft(None, (image.width // scale, image.height // scale))
+    if source.scale > 1:
+        image.draft(None, (image.width // source.scale, image.height // source.scale))
     image.load()
     result = _strips(source, _within(image.size, (MAX_SIDE, MAX_SIDE)))
     source.image = None

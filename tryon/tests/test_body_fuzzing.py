@@ -296,7 +296,9 @@ def test_the_view_answers_any_form(ask: Callable[[bytes, str], Any], body: bytes
 @settings(ON_THE_VIEW, max_examples=150)
 @given(
     body=json_bodies,
-    content_type=st.sampled_from(["", FORM, "text/plain", f"{FORM}; charset=utf-16", "multipart/form-data", "*/*"]),
+    content_type=st.sampled_from(
+        [JSON, "", FORM, "text/plain", f"{FORM}; charset=utf-16", "multipart/form-data", "*/*"]
+    ),
 )
 def test_the_view_answers_any_type(ask: Callable[[bytes, str], Any], body: bytes, content_type: str) -> None:
     ask(body, content_type)

@@ -224,6 +224,18 @@ def test_a_jpeg_that_its_decoder_makes_smaller_looks_as_good(size: tuple[int, in
     assert 10 * np.log10(255**2 / (off**2).mean()) > 36, "decibels"
 
 
+def test_a_jpeg_that_takes_too_much_memory_is_decoded_smaller_as_long_as_enough_is_left(
+    tryon: Callable[..., None],
+) -> None:
+    data = encoded(Image.new("RGB", (7000, 700)))
+    assert normalise(data, field="f").width == 4096
+    tryon(DECODE_MEMORY=20_000_000)
+    assert normalise(data, field="f").width == 3500
+    tryon(DECODE_MEMORY=12_000_000)
+    with pytest.raises(ImageTooLarge, match="f: decoding the image takes"):
+        normalise(data, field="f")
+
+
 @pytest.mark.parametrize("turn", [1, 3, 6, 7])
 def test_made_smaller_in_strips_it_is_as_in_one_piece(turn: int) -> None:
     whole = Image.effect_noise((4600, 1500), 90).convert("RGB")

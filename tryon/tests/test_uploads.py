@@ -187,6 +187,19 @@ def test_an_empty_file_is_400(shop: Shop) -> None:
     assert response.json()["errors"] == {"user_image": ["The file is empty. Send a JPEG, PNG or WebP."]}
 
 
+@pytest.mark.parametrize("photo", ["data:;base64,", uri(PERSON)])
+def test_more_photos_than_a_request_has_are_not_even_looked_at(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, photo: str
+) -> None:
+    """A body of 30 MB has room for a million empty ones, each of which would be a file."""
+    looked: list[object] = []
+    make = bodies.file_of
+    monkeypatch.setattr(bodies, "file_of", lambda *args, **named: looked.append(1) or make(*args, **named))
+    response = shop.post(json.dumps([{"user_image": photo}] * 1000))
+    assert (response.status_code, response.json()["code"]) == (400, "parse_error")
+    assert len(looked) == 2
+
+
 @pytest.mark.parametrize("photo", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"GIF89a" + bytes(50), b"%PDF-1.7"])
 def test_the_content_decides_what_a_file_is(shop: Shop, photo: bytes) -> None:
     upload = SimpleUploadedFile("person.jpg", photo, content_type="image/jpeg")
