@@ -130,6 +130,9 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 MEDIA_URL = "/media/"
 MEDIA_ROOT = BASE_DIR / "media"
 
+# Under ASGI a body of more bytes waits on the disk and not in memory, while its request waits.
+FILE_UPLOAD_MAX_MEMORY_SIZE = 128 * 1024
+
 
 def result_storage(url: str) -> dict[str, object]:
     """A STORAGES entry for ``s3://bucket``, ``gs://bucket`` or ``azure://container``; empty is MEDIA_ROOT."""
