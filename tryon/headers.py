@@ -26,7 +26,7 @@ COMMON: Final = {
 DATA: Final = "default-src 'none'; frame-ancestors 'none'"
 """The policy of JSON and of whatever else is no page."""
 
-MEDIA: Final = "default-src 'none'; sandbox; frame-ancestors 'none'"
+MEDIA: Final = "default-src 'none'; img-src 'self'; media-src 'self'; sandbox; frame-ancestors 'none'"
 """The policy of a picture or a clip: whatever its bytes are taken for, nothing in it runs."""
 
 INLINE: Final = "'unsafe-inline'"

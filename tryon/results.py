@@ -23,7 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
-from . import erasing, recovery, request_id, signed_urls
+from . import erasing, headers, recovery, request_id, signed_urls
 from .exceptions import DatabaseUnavailable, StorageUnavailable, TryOnError
 from .models import TryOn, TryOnQuerySet, connect, database
 from .openapi import extend_schema, path_parameter, response_examples, response_header
@@ -204,11 +204,6 @@ TYPES: Final[dict[str, Callable[[bytes], bool]]] = {
     "video/mp4": lambda head: head[4:8] == b"ftyp",
 }
 """By the first bytes, whatever a file is called."""
-HEADERS: Final = {
-    "Content-Disposition": "inline",
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; media-src 'self'; sandbox",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 async def picture(request: HttpRequest, token: str) -> HttpResponseBase:
@@ -224,17 +219,18 @@ async def picture(request: HttpRequest, token: str) -> HttpResponseBase:
     except TryOnError as error:
         body = {"detail": str(error), "code": error.code}
         return JsonResponse(body, status=error.status, headers={"Retry-After": str(RETRY_AFTER)})
-    headers = {
-        **HEADERS,
+    told = {
+        "Content-Disposition": "inline",
+        headers.POLICY: headers.MEDIA,
         "Cache-Control": f"private, max-age={max(0, claim.expires - int(time.time()))}",
         "Content-Length": str(size),
         "Content-Type": next((name for name, fits in TYPES.items() if fits(head)), "application/octet-stream"),
     }
     if request.method == "HEAD":
         await sync_to_async(file.close)()
-        return HttpResponse(headers=headers)
+        return HttpResponse(headers=told)
     pieces = _Pieces(file) if isinstance(request, WSGIRequest) else _AsyncPieces(file)
-    return StreamingHttpResponse(pieces, headers=headers)
+    return StreamingHttpResponse(pieces, headers=told)
 
 
 def _open(claim: Claim) -> File[bytes] | None:
