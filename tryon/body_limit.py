@@ -17,7 +17,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
+from . import request_id
 from .conf import conf
+from .headers import COMMON, DATA, POLICY
 
 # asgi.py imports this module before Django is set up.
 
@@ -43,7 +45,7 @@ class BodyLimit:
             await self.application(scope, receive, send)
             return
         if not _is_utf8(scope.get("query_string", b"")):  # Django would answer 400 and nothing else
-            await _refuse(send, 400, "parse_error", "The query string is no UTF-8.")
+            await _refuse(scope, send, 400, "parse_error", "The query string is no UTF-8.")
             return
         body = _Body(receive, limit=conf.MAX_BODY_BYTES)
         length = dict(scope["headers"]).get(b"content-length", b"")
@@ -51,12 +53,12 @@ class BodyLimit:
         if announced > body.limit:
             if announced <= LINGER * body.limit:
                 await body.throw_away()
-            await _refuse_large(send, body.limit)
+            await _refuse_large(scope, send, body.limit)
             return
         await self._pass_on(scope, body, send)
         if body.is_too_large:  # Django took the client for gone, and answered nothing
             await body.throw_away()
-            await _refuse_large(send, body.limit)
+            await _refuse_large(scope, send, body.limit)
 
     async def _pass_on(self, scope: Any, body: _Body, send: Send) -> None:
         has_begun = False
@@ -73,7 +75,7 @@ class BodyLimit:
             logger.exception("Unexpected error before there was a request.")
             if has_begun:
                 raise
-            await _refuse(send, 500, "error", "Something went wrong on our side.")
+            await _refuse(scope, send, 500, "error", "Something went wrong on our side.")
 
 
 class _Body:
@@ -112,14 +114,22 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-async def _refuse_large(send: Send, limit: int) -> None:
+async def _refuse_large(scope: Any, send: Send, limit: int) -> None:
     detail = f"The body has more than {limit:,} bytes, the limit. Send smaller photos, or their URLs."
-    await _refuse(send, 413, "body_too_large", detail)
+    await _refuse(scope, send, 413, "body_too_large", detail)
 
 
-async def _refuse(send: Send, status: int, code: str, detail: str) -> None:
+async def _refuse(scope: Any, send: Send, status: int, code: str, detail: str) -> None:
     body = json.dumps({"detail": detail, "code": code}).encode()
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
-    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    sent = dict(scope["headers"]).get(request_id.HEADER.lower().encode(), b"").decode("latin-1")
+    told = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        request_id.HEADER: request_id.choose(sent),
+        **COMMON,
+        POLICY: DATA,
+    }
+    encoded = [(name.lower().encode(), value.encode()) for name, value in told.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})

@@ -20,12 +20,16 @@ current: ContextVar[str] = ContextVar("tryon_request_id", default="")
 """The id of the request that the running code works for."""
 
 
+def choose(sent: str) -> str:
+    """What a client sent as its request's id, if it is harmless, else a new one."""
+    return sent if ACCEPTABLE.fullmatch(sent) else uuid.uuid4().hex
+
+
 def assign(request: HttpRequest) -> str:
     """The request's id: what the client sent, if it is harmless, else a new one. Assigned once."""
     request_id: str | None = getattr(request, "tryon_request_id", None)
     if request_id is None:
-        sent = request.headers.get(HEADER, "")
-        request_id = sent if ACCEPTABLE.fullmatch(sent) else uuid.uuid4().hex
+        request_id = choose(request.headers.get(HEADER, ""))
         request.tryon_request_id = request_id  # type: ignore[attr-defined]
         current.set(request_id)
     return request_id

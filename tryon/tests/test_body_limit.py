@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tryon.headers import COMMON
+
 from .shop import URL, Shop
 from .uvicorn_process import SECONDS, Server, serve
 
@@ -72,6 +74,8 @@ def assert_refused(wire: Wire) -> None:
     assert (status, body["code"]) == (413, "body_too_large")
     assert f"{LIMIT:,} bytes" in body["detail"]
     assert headers["content-type"] == "application/json"
+    assert len(headers["x-request-id"]) == 32
+    assert {name.lower(): value for name, value in COMMON.items()}.items() <= headers.items()
 
 
 def test_what_is_announced_as_far_too_large_is_refused_before_it_is_sent(wire: Wire) -> None:
