@@ -248,13 +248,19 @@ class Dispatch:
     # Waiting, in the event loop
 
     async def generate(
-        self, request: TryOnRequest, *, deadline: float, note_job: Callable[[AIProvider, str], Awaitable[None]]
+        self,
+        request: TryOnRequest,
+        *,
+        deadline: float,
+        note_job: Callable[[AIProvider, str], Awaitable[None]],
+        fields: tuple[str, str],
     ) -> TryOnResult:
         """The picture, by ``deadline`` in the event loop's time. Raise the ``ProviderError`` of the last attempt.
 
-        ``note_job`` is awaited with a provider and the id of its job, before the job is waited for.
+        ``note_job`` is awaited with a provider and the id of its job, before the job is waited for. ``fields`` are the
+        names of both photos in the order, for refusals.
         """
-        self._request, self._deadline, self._note_job = request, deadline, note_job
+        self._request, self._deadline, self._note_job, self._fields = request, deadline, note_job, fields
         failure: ProviderError | None = None
         try:
             stands_in = self.provider is not self._priced
@@ -400,8 +406,8 @@ class Dispatch:
     async def _fit_photos(self) -> None:
         """The photos as this provider takes them. Raise ``UnusableImage`` for one that cannot be decoded."""
         assert self._request is not None  # noqa: S101 - of generate()
-        person = await self._fit(self._request.person, field="user_image_url")
-        garment = await self._fit(self._request.garment, field="catalog_image_url")
+        person = await self._fit(self._request.person, field=self._fields[0])
+        garment = await self._fit(self._request.garment, field=self._fields[1])
         self._fitted = dataclasses.replace(self._request, person=person, garment=garment)
 
     async def _fit(self, photo: Photo, *, field: str) -> Photo:

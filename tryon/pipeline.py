@@ -254,8 +254,8 @@ class _Run(Generic[T]):
             async with asyncio.timeout_at(deadline):
                 with await downloads.enter(len(urls)):
                     person, garment = await _gather(
-                        _photo(self.order.person, share, field="user_image"),
-                        _photo(self.order.garment, share, field="catalog_image"),
+                        _photo(self.order.person, share, field=self.order.fields[0]),
+                        _photo(self.order.garment, share, field=self.order.fields[1]),
                     )
         except TimeoutError as error:
             raise DeadlineExceeded from error
@@ -281,7 +281,9 @@ class _Run(Generic[T]):
         dispatch = self._dispatch
         assert dispatch is not None  # noqa: S101 - the run is admitted
         try:
-            result = await dispatch.generate(request, deadline=deadline, note_job=self._note_job)
+            result = await dispatch.generate(
+                request, deadline=deadline, note_job=self._note_job, fields=self.order.fields
+            )
             return dataclasses.replace(result, warnings=(*self.order.warnings, *result.warnings))
         except ProviderError as error:
             raise GenerationFailed(error) from error
@@ -443,7 +445,6 @@ def _pseudonym(user: User | None) -> str:
 async def _photo(source: runs.Source, share: Share, *, field: str) -> Photo:
     """The photo, ready to leave. It is loaded when there is room for it."""
     if isinstance(source, str):
-        field = f"{field}_url"
         source = await fetch(source, field=field, before_body=share.wait)
     else:
         size = source.size if isinstance(source, File) else len(source)

@@ -87,6 +87,12 @@ class Order:
     idempotency_key: str = ""
     """The user's own name for this order. Under one name no second picture is made."""
 
+    @property
+    def fields(self) -> tuple[str, str]:
+        """What the photos are called in the request, for refusals."""
+        person, garment = (isinstance(source, str) for source in (self.person, self.garment))
+        return "user_image_url" if person else "user_image", "catalog_image_url" if garment else "catalog_image"
+
     def fingerprint(self) -> str:
         """A hash of what is asked for, whoever asks and however often."""
         asked = [self.catalog_id, self.prompt, self.category, self.provider]

@@ -25,7 +25,10 @@ from ._failures import database_needed, words
 
 T = TypeVar("T")
 
-OPTIONS: Final = {"user_image_url": "--user-image", "catalog_image_url": "--catalog-image"}
+OPTIONS: Final = {
+    **dict.fromkeys(("user_image", "user_image_url"), "--user-image"),
+    **dict.fromkeys(("catalog_image", "catalog_image_url"), "--catalog-image"),
+}
 """What the API's fields are called here."""
 
 NOT_FOR_CLIENTS: Final = (GenerationFailed, ImageUnreachable)
