@@ -104,7 +104,7 @@ def address(tryon: TryOn, name: str) -> str:
 
 def links(tryon: TryOn, names: Iterable[str]) -> str:
     """A line for each of these files of a run, with a link where the storage says its address."""
-    urls = ((address(tryon, name), name) for name in names)
+    urls = ((address(tryon, name), name) for name in names if not tryon.no_store)
     lines = ((format_html('<a href="{}">{}</a>', url, name) if url else name,) for url, name in urls)
     return format_html_join(mark_safe("<br>"), "{}", lines)
 
@@ -455,7 +455,7 @@ class TryOnAdmin(CreditsAdmin):
         """The picture in small, for the list: the whole may be large, and its storage private."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        tryon = get_object_or_404(self.get_queryset(request).exclude(image=""), pk=pk)
+        tryon = get_object_or_404(self.get_queryset(request).filter(no_store=False).exclude(image=""), pk=pk)
         try:
             with tryon.image.open() as file:
                 small = images.thumbnail(file.read(), 2 * THUMBNAIL_HEIGHT)
@@ -468,7 +468,7 @@ class TryOnAdmin(CreditsAdmin):
 
     @admin.display(description=_("picture"))
     def thumbnail(self, tryon: TryOn) -> str:
-        if not tryon.image:
+        if not tryon.image or tryon.no_store:
             return ""
         url = reverse("admin:tryon_tryon_thumbnail", args=[tryon.pk], current_app=self.admin_site.name)
         return format_html('<img src="{}" alt="{}" height="{}" loading="lazy">', url, _("Picture"), THUMBNAIL_HEIGHT)
@@ -479,7 +479,7 @@ class TryOnAdmin(CreditsAdmin):
 
     @admin.display(description=_("picture"))
     def picture(self, tryon: TryOn) -> str:
-        if not tryon.image:
+        if not tryon.image or tryon.no_store:
             return self.get_empty_value_display()
         name = str(tryon.image.name)
         url = address(tryon, name)

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from django.core.files.storage import FileSystemStorage
 from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 from PIL import Image
 
@@ -22,7 +24,7 @@ from tryon.credits import get_credits
 from tryon.models import TryOn, UsageRecord
 from tryon.signals import try_on_succeeded
 
-from .shop import CHARGED, RELEASED, Shop, jpeg
+from .shop import CHARGED, RELEASED, Shop, content, jpeg
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -101,6 +103,15 @@ def test_receivers_hear_of_the_run_and_not_of_a_file(shop: Shop) -> None:
         try_on_succeeded.disconnect(hear)
     assert [(payload["image"], payload["image_url"], payload["credits"]) for payload in heard] == [("", "", 1)]
     assert UsageRecord.objects.get().status == "succeeded"
+
+
+def test_the_admin_shows_no_picture_that_is_gone(shop: Shop, operator: Client, tryon: Callable[..., None]) -> None:
+    tryon(MAX_PICTURES=2)
+    run = shop.post({**shop.body, "no_store": True, "pictures": 2}).json()["id"]
+    thumbnail = reverse("admin:tryon_tryon_thumbnail", args=[run])
+    assert thumbnail not in content(operator, reverse("admin:tryon_tryon_changelist"))
+    assert operator.get(thumbnail).status_code == 404
+    assert "/media/" not in content(operator, reverse("admin:tryon_tryon_change", args=[run]))
 
 
 def test_its_idempotency_key_answers_410_and_charges_nothing(shop: Shop) -> None:
