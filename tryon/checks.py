@@ -360,7 +360,7 @@ def _stands_in_settings(name: str, secret: str) -> list[CheckMessage]:
 
 def _settings_files() -> Iterator[Path]:
     """The source of the settings module, and of what is loaded of the package that it is in."""
-    module: str = getattr(settings, "SETTINGS_MODULE", "")
+    module: str = getattr(settings, "SETTINGS_MODULE", None) or ""  # None after settings.configure()
     package = module.rpartition(".")[0]
     for name, loaded in sorted(sys.modules.items()):
         file = getattr(loaded, "__file__", None) or ""

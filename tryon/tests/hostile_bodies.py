@@ -188,7 +188,7 @@ SYNTAX: Final = [
     Hostile("64 KiB besides the photos", 413, "body_too_large", order(x="x" * 65_536)),
     Hostile("a photo in a list", 400, "invalid", order(user_image=[uri(PERSON)])),
     Hostile("a photo in an object", 400, "invalid", order(user_image={"user_image": uri(PERSON)})),
-    Hostile("a photo in an unknown object", 200, body=order(x={"user_image": uri(PERSON)}), says="'x' is not known"),
+    Hostile("a third photo, in an unknown object", 400, "parse_error", order(x={"user_image": uri(PERSON)})),
     Hostile("a photo that is no base64", 400, "invalid", order(user_image="data:image/jpeg;base64,!")),
     Hostile("a photo with a quotation mark", 400, "invalid", order(user_image='data:image/jpeg;base64,"')),
     Hostile("a photo with a bad escape", 400, "parse_error", written("user_image", r'"data:;base64,\u00"')),
