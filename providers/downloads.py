@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import io
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from typing import Final
+from collections.abc import Collection, Iterator
+from typing import IO, Final
 from urllib.parse import urljoin, urlsplit
 
 from . import http
@@ -41,40 +41,31 @@ class TooLarge(Exception):
     """More bytes than allowed."""
 
 
-async def download(
-    url: str,
-    *,
-    max_bytes: int,
-    timeout: float,
-    allowed_hosts: Collection[str] = (),
-    before_body: Callable[[int], Awaitable[None]] | None = None,
-) -> bytes:
-    """The body behind ``url``, at most ``max_bytes``, within ``timeout`` seconds.
+async def download(url: str, *, max_bytes: int, timeout: float, allowed_hosts: Collection[str] = ()) -> bytes:
+    """The body behind ``url``, as by ``download_to()``."""
+    body = io.BytesIO()  # gives out what it holds without a copy
+    await download_to(body, url, max_bytes=max_bytes, timeout=timeout, allowed_hosts=allowed_hosts)
+    return body.getvalue()
+
+
+async def download_to(
+    file: IO[bytes], url: str, *, max_bytes: int, timeout: float, allowed_hosts: Collection[str] = ()
+) -> None:
+    """Write the body behind ``url`` to ``file``, at most ``max_bytes``, within ``timeout`` seconds.
 
     Only public addresses are dialled, whatever DNS or redirects say; ``allowed_hosts`` are those of our own that are
     open all the same (``http.guarded_client()``). Raise ``TooLarge``, or ``DownloadFailed`` for everything else.
-
-    ``before_body`` is awaited once there is a body to read, with the bytes that it may have. Its time does not count,
-    and what it raises is raised.
     """
-    loop = asyncio.get_running_loop()
-    started = loop.time()
+    # A client for each download, not one for all: a pool of httpcore 1.0.9 loses a place for good whenever a
+    # download is cancelled, and a hundred clients that hang up would stop all downloads.
     with _failures():
-        # A client for each download, not one for all: a pool of httpcore 1.0.9 loses a place for good whenever a
-        # download is cancelled, and a hundred clients that hang up would stop all downloads.
-        client = http.guarded_client(allowed_hosts=allowed_hosts, timeout=timeout)
-    async with client:
-        with _failures():
-            async with asyncio.timeout(timeout):
-                response = await _follow(client, url)
-        left = started + timeout - loop.time()
-        async with contextlib.aclosing(response):
-            most = _check_head(response, max_bytes)
-            if before_body is not None:
-                await before_body(most)
-            with _failures():
-                async with asyncio.timeout(left):
-                    return await _read(response, max_bytes)
+        async with (
+            asyncio.timeout(timeout),
+            http.guarded_client(allowed_hosts=allowed_hosts, timeout=timeout) as client,
+            contextlib.aclosing(await _follow(client, url)) as response,
+        ):
+            _check_head(response, max_bytes)
+            await _read(response, max_bytes, file)
 
 
 def host(url: str) -> str:
@@ -147,27 +138,24 @@ def _check_letters(url: str) -> None:
         raise Blocked("the URL has a control character or a backslash")
 
 
-def _check_head(response: http.Response, max_bytes: int) -> int:
-    """The most bytes that the body can have."""
+def _check_head(response: http.Response, max_bytes: int) -> None:
     if response.status_code != 200:
         raise DownloadFailed(f"the server answered {response.status_code}")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise DownloadFailed("the body is compressed although we asked for it plain")
     length = response.headers.get("content-length", "")
-    if "transfer-encoding" in response.headers or not re.fullmatch(r"[0-9]+", length):
-        return max_bytes
-    if int(length) > max_bytes:
+    is_framed_by_it = "transfer-encoding" not in response.headers and re.fullmatch(r"[0-9]{1,18}", length)
+    if is_framed_by_it and int(length) > max_bytes:
         raise TooLarge(f"more than {max_bytes:,} bytes")
-    return int(length)
 
 
-async def _read(response: http.Response, max_bytes: int) -> bytes:
-    body = io.BytesIO()  # gives out what it holds without a copy
+async def _read(response: http.Response, max_bytes: int, file: IO[bytes]) -> None:
+    size = 0
     async for chunk in response.aiter_raw():
         http.count_as_body(response, len(chunk))
-        if body.tell() + len(chunk) > max_bytes:
+        size += len(chunk)
+        if size > max_bytes:
             raise TooLarge(f"more than {max_bytes:,} bytes")
-        body.write(chunk)
+        file.write(chunk)
         if len(chunk) < SMALL:
             await asyncio.sleep(0)
-    return body.getvalue()

@@ -185,8 +185,8 @@ class Conf:
     """Pixels the shorter side of an input image must have."""
 
     PHOTO_MEMORY = Setting[int](64 * 1024 * 1024, int, least=1)
-    """Bytes that photos take of one process, from download to the provider's answer, each counted twice for its copies.
-    More wait."""
+    """Bytes that photos take of one process, until the provider has answered, each counted twice for its copies; more
+    wait."""
 
     DECODE_MEMORY = Setting[int](160 * 1024 * 1024, int, least=1)
     """Bytes that decoding takes at once in one process. More wait; a photo that alone needs more is refused."""

@@ -7,6 +7,7 @@ waits for downloads and the provider, and no database connection is held.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import dataclasses
 import logging
@@ -14,12 +15,11 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext
-from django.core.files.base import File
+from django.core.files.base import ContentFile, File
 from django.db import IntegrityError
 from django.utils.crypto import salted_hmac
 
@@ -43,7 +43,7 @@ from .exceptions import (
 from .fetching import fetch
 from .heartbeat import heartbeat
 from .models import TryOn, connect
-from .room import Share, downloads
+from .room import COPIES, downloads, memory
 from .threads import in_thread
 
 if TYPE_CHECKING:
@@ -238,29 +238,28 @@ class _Run(Generic[T]):
 
     async def generate(self) -> TryOnResult:
         deadline = asyncio.get_running_loop().time() + conf.DEADLINE
-        share = Share(photos=2)
-        try:
-            return await self._ask(*await self._photos(share, deadline), deadline)
-        except BaseException as error:
-            let_go_of_locals(error)
-            raise
-        finally:
-            share.leave()
+        with contextlib.ExitStack() as room:
+            try:
+                return await self._ask(*await self._photos(room, deadline), deadline)
+            except BaseException as error:
+                let_go_of_locals(error)
+                raise
 
-    async def _photos(self, share: Share, deadline: float) -> tuple[Photo, Photo]:
-        """Both photos, ready to leave; ``share`` becomes what they take."""
-        urls = [source for source in (self.order.person, self.order.garment) if isinstance(source, str)]
+    async def _photos(self, room: contextlib.ExitStack, deadline: float) -> tuple[Photo, Photo]:
+        """Both photos, ready to leave; they take their place until ``room`` is closed."""
+        sources, fields = (self.order.person, self.order.garment), self.order.fields
         try:
             async with asyncio.timeout_at(deadline):
-                with await downloads.enter(len(urls)):
-                    person, garment = await _gather(
-                        _photo(self.order.person, share, field=self.order.fields[0]),
-                        _photo(self.order.garment, share, field=self.order.fields[1]),
-                    )
+                with await downloads.enter(sum(isinstance(source, str) for source in sources)):
+                    person, garment = await _gather(*map(_fetched, sources, fields))
+                with contextlib.closing(person), contextlib.closing(garment):
+                    # Both together: runs that held memory for one photo could wait for each other's.
+                    place = room.enter_context(await memory.enter(COPIES * (person.size + garment.size)))
+                    photos = await _gather(*map(_normalised, (person, garment), fields))
         except TimeoutError as error:
             raise DeadlineExceeded from error
-        share.shrink(len(person.data) + len(garment.data))
-        return person, garment
+        place.shrink(COPIES * sum(len(photo.data) for photo in photos))
+        return photos
 
     async def _ask(self, person: Photo, garment: Photo, deadline: float) -> TryOnResult:
         if conf.KEEP_INPUTS and not self.order.no_store:
@@ -442,36 +441,44 @@ def _pseudonym(user: User | None) -> str:
 # The waiting part
 
 
-async def _photo(source: runs.Source, share: Share, *, field: str) -> Photo:
-    """The photo, ready to leave. It is loaded when there is room for it."""
+async def _fetched(source: runs.Source, field: str) -> File[bytes]:
+    """The photo as a file, which the caller closes. It is loaded when there is room for it."""
     if isinstance(source, str):
-        source = await fetch(source, field=field, before_body=share.wait)
-    else:
-        size = source.size if isinstance(source, File) else len(source)
-        if size > conf.MAX_IMAGE_BYTES:
-            raise ImageTooLarge(bodies.image_too_large(field, size), field=field)
-        await share.wait(size)
-    if isinstance(source, bytes) and images.is_quick(source):
-        return images.normalise(source, field=field)
+        return await fetch(source, field=field)
+    file = ContentFile(source) if isinstance(source, bytes) else source
+    if file.size > conf.MAX_IMAGE_BYTES:
+        raise ImageTooLarge(bodies.image_too_large(field, file.size), field=field)
+    return file
+
+
+async def _normalised(file: File[bytes], field: str) -> Photo:
+    """The photo, ready to leave."""
+    if file.size <= images.QUICK_BYTES:
+        data = file.read()
+        if images.is_quick(data):
+            return images.normalise(data, field=field)
+        file.seek(0)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(images.decoders(), partial(_read, source, field=field))
+    return await loop.run_in_executor(images.decoders(), _read_and_normalise, file, field)
 
 
-def _read(source: File[bytes] | bytes, *, field: str) -> Photo:
-    return images.normalise(source if isinstance(source, bytes) else source.read(), field=field)
+def _read_and_normalise(file: File[bytes], field: str) -> Photo:
+    return images.normalise(file.read(), field=field)
 
 
-async def _gather(first: Any, second: Any) -> tuple[Photo, Photo]:
+async def _gather(first: Awaitable[T], second: Awaitable[T]) -> tuple[T, T]:
     """Both at once; when one fails, the other is stopped and the first error is raised as it is."""
     tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
     try:
-        person, garment = await asyncio.gather(*tasks)
+        one, other = await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, File):
+                result.close()
         raise
-    return person, garment
+    return one, other
 
 
 _detached: set[asyncio.Task[Any]] = set()

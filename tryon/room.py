@@ -116,35 +116,3 @@ downloads: Final = Room("MAX_DOWNLOADS")
 
 COPIES: Final = 2
 """Times that a photo is in memory: as it came and as it leaves, and then in the vendor's SDK."""
-
-
-class Share:
-    """The memory of one run, whose photos tell their sizes one by one.
-
-    It is taken when all have told: runs that held a place for one photo while they wait for another's could keep each
-    other waiting for ever.
-    """
-
-    def __init__(self, photos: int) -> None:
-        self._missing = photos
-        self._size = 0
-        self._taken = asyncio.Event()
-        self._place: Place | None = None
-
-    async def wait(self, size: int) -> None:
-        """Tell that one photo has ``size`` bytes at most, and wait until there is room for all of them."""
-        self._size += size
-        self._missing -= 1
-        if not self._missing:
-            self._place = await memory.enter(COPIES * self._size)
-            self._taken.set()
-        await self._taken.wait()
-
-    def shrink(self, size: int) -> None:
-        """All photos together have ``size`` bytes by now."""
-        if self._place is not None:
-            self._place.shrink(COPIES * size)
-
-    def leave(self) -> None:
-        """The photos are gone."""
-        self.shrink(0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from providers import downloads, http
+from providers import downloads
 
 from .hostile_urls import HOSTILE, SECRET
 from .vendor import Answer, Call, VendorServer
@@ -33,47 +33,22 @@ def raw(head: str, body: bytes = b"") -> Answer:
 # Before the body
 
 
-class Reservations:
-    """Notes what it is told."""
-
-    def __init__(self, then: Callable[[], Awaitable[None]] | None = None) -> None:
-        self.told: list[int] = []
-        self._then = then
-
-    async def __call__(self, most: int) -> None:
-        self.told.append(most)
-        if self._then is not None:
-            await self._then()
-
-
 @pytest.mark.parametrize(
-    ("answer", "most"),
+    ("answer", "size"),
     [
         (Answer(body=b"x" * 500), 500),
         (Answer(body=b""), 0),
         (Answer(body=b"x" * 1000), 1000),
-        (raw("200 OK", b"x" * 500), 1000),
+        (raw("200 OK", b"x" * 500), 500),
         (raw("200 OK\nContent-Length: 5, 5", b"x" * 5), 5),
-        (raw("200 OK\nTransfer-Encoding: chunked", b"3\r\nabc\r\n0\r\n\r\n"), 1000),
-        (raw("200 OK\nTransfer-Encoding: chunked\nContent-Length: 1", b"3\r\nabc\r\n0\r\n\r\n"), 1000),
-        (raw("200 OK\nTransfer-Encoding: chunked\nContent-Length: 9999", b"3\r\nabc\r\n0\r\n\r\n"), 1000),
+        (raw("200 OK\nTransfer-Encoding: chunked", b"3\r\nabc\r\n0\r\n\r\n"), 3),
+        (raw("200 OK\nTransfer-Encoding: chunked\nContent-Length: 1", b"3\r\nabc\r\n0\r\n\r\n"), 3),
+        (raw("200 OK\nTransfer-Encoding: chunked\nContent-Length: 9999", b"3\r\nabc\r\n0\r\n\r\n"), 3),
     ],
 )
-def test_the_bytes_that_may_come_are_announced_once(answer: Answer, most: int) -> None:
-    """What is framed by its chunks, or by the end of the connection, may have as many as are allowed."""
-    announced = Reservations()
+def test_a_body_arrives_however_it_is_framed(answer: Answer, size: int) -> None:
     with VendorServer(answer) as server:
-        body = asyncio.run(get(server, before_body=announced))
-    assert announced.told == [most]
-    assert len(body) <= most
-
-
-def test_nothing_is_announced_for_a_redirect_nor_twice() -> None:
-    answers = iter([Answer(status=302, headers={"location": "/b"}, body=b"moved"), Answer(body=b"here")])
-    announced = Reservations()
-    with VendorServer(lambda call: next(answers)) as server:
-        assert asyncio.run(get(server, before_body=announced)) == b"here"
-    assert announced.told == [4]
+        assert len(asyncio.run(get(server))) == size
 
 
 @pytest.mark.parametrize(
@@ -96,38 +71,22 @@ def test_nothing_is_announced_for_a_redirect_nor_twice() -> None:
         Answer(raw=b"", end="close"),
     ],
 )
-def test_nothing_is_announced_for_what_is_refused(answer: Answer) -> None:
-    announced = Reservations()
+def test_what_is_no_plain_answer_with_a_body_is_refused(answer: Answer) -> None:
     with VendorServer(answer) as server, pytest.raises(downloads.DownloadFailed):
-        asyncio.run(get(server, before_body=announced))
-    assert announced.told == []
+        asyncio.run(get(server))
 
 
 def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
-    announced = Reservations()
     with (
         VendorServer(Answer(body=b"x", missing=1000, end="hang")) as server,
         pytest.raises(downloads.TooLarge, match="more than 1,000 bytes"),
     ):
-        asyncio.run(get(server, before_body=announced))
-    assert announced.told == []
+        asyncio.run(get(server))
 
 
 def test_a_body_that_does_not_say_it_is_stopped() -> None:
     with VendorServer(raw("200 OK", b"x" * 1001)) as server, pytest.raises(downloads.TooLarge):
         asyncio.run(get(server))
-
-
-def test_the_time_before_the_body_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def wait() -> None:
-        """Until much later, by the clock of the loop."""
-        loop = asyncio.get_running_loop()
-        now = loop.time
-        monkeypatch.setattr(loop, "time", lambda: now() + 10 * LONG)
-        await asyncio.sleep(0.01)
-
-    with VendorServer(Answer(body=b"here")) as server:
-        assert asyncio.run(get(server, before_body=Reservations(wait))) == b"here"
 
 
 def test_a_body_has_only_the_time_that_its_head_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,15 +109,6 @@ def test_a_body_has_only_the_time_that_its_head_has_left(monkeypatch: pytest.Mon
     with VendorServer(answer) as server:
         asyncio.run(main(server))
     assert time.monotonic() - started < LONG / 2
-
-
-@pytest.mark.parametrize("error", [TimeoutError, ValueError, OSError, http.BlockedAddress, asyncio.CancelledError])
-def test_what_goes_wrong_before_the_body_is_not_the_servers_fault(error: type[BaseException]) -> None:
-    async def fail() -> None:
-        raise error
-
-    with VendorServer(Answer(body=b"x")) as server, pytest.raises(error):
-        asyncio.run(get(server, before_body=Reservations(fail)))
 
 
 # Servers that send too much

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import SuspiciousOperation
+from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 from django.test import Client
 from pytest_django import Settings
@@ -235,9 +236,9 @@ def test_a_run_ends_at_its_deadline(shop: Shop, fake: Callable[..., FakeProvider
 def test_the_deadline_covers_the_downloads(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, tryon: Callable[..., None]
 ) -> None:
-    async def never(url: str, *, field: str, **hook: Any) -> bytes:
+    async def never(url: str, *, field: str) -> File[bytes]:
         await asyncio.Event().wait()
-        return b""
+        return File(None)
 
     monkeypatch.setattr("tryon.pipeline.fetch", never)
     tryon(DEADLINE=0.05)

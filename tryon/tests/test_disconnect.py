@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 from pytest_django import Settings
 
@@ -120,10 +121,10 @@ def test_a_client_that_leaves_before_the_provider_was_asked_gets_its_credit_back
     tryon(ON_DISCONNECT="finish")
     fetching = threading.Event()
 
-    async def never(url: str, *, field: str, **hook: Any) -> bytes:
+    async def never(url: str, *, field: str) -> File[bytes]:
         fetching.set()
         await asyncio.Event().wait()
-        return b""
+        return File(None)
 
     monkeypatch.setattr(pipeline, "fetch", never)
     hang_up(shop, fetching, threading.Event(), **KEY)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.core.files.base import File
 from django.db import DatabaseError
 from django.utils import timezone
 
@@ -47,7 +48,7 @@ def test_a_run_is_kept_alive_from_its_admission_to_its_end(shop: Shop, monkeypat
     alive: list[int] = []
     fetch = fetching.fetch
 
-    async def look(url: str, *, field: str, **hook: Any) -> bytes:
+    async def look(url: str, *, field: str) -> File[bytes]:
         alive.append(len(heartbeat._alive))
         return await fetch(url, field=field)
 

@@ -31,12 +31,19 @@ pytestmark = [
 def no_collector() -> Iterator[None]:
     gc.collect()
     gc.disable()
+    others.extend(photos_alive())
     yield
+    others.clear()
     gc.enable()
 
 
+others: list[Photo] = []
+"""Those that other tests have left in providers."""
+
+
 def photos_alive() -> list[Photo]:
-    return [thing for thing in gc.get_objects() if isinstance(thing, Photo)]
+    known = {id(photo) for photo in others}
+    return [thing for thing in gc.get_objects() if isinstance(thing, Photo) and id(thing) not in known]
 
 
 def order(**changes: Any) -> Order:

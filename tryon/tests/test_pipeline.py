@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage
 from django.db import DatabaseError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -452,9 +453,9 @@ def test_a_refused_hold_leaves_no_run(shop: Shop, tryon: Callable[..., None]) ->
 def test_both_photos_are_fetched_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     both = asyncio.Barrier(2)
 
-    async def fetch(url: str, *, field: str, **hook: Any) -> bytes:
+    async def fetch(url: str, *, field: str) -> File[bytes]:
         await asyncio.wait_for(both.wait(), 10)
-        return jpeg()
+        return ContentFile(jpeg())
 
     monkeypatch.setattr(pipeline, "fetch", fetch)
     assert run(lambda: order(shop, person="http://a/", garment="http://b/")).status == "succeeded"
@@ -473,7 +474,7 @@ def test_a_run_that_cannot_be_written_holds_nothing(shop: Shop, monkeypatch: pyt
 def test_a_photo_that_fails_stops_the_other_ones_download(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = []
 
-    async def fetch(url: str, *, field: str, **hook: Any) -> bytes:
+    async def fetch(url: str, *, field: str) -> File[bytes]:
         if field == "user_image_url":
             raise ImageUnreachable("gone", field=field)
         try:
@@ -481,7 +482,7 @@ def test_a_photo_that_fails_stops_the_other_ones_download(shop: Shop, monkeypatc
         except asyncio.CancelledError:
             stopped.append(field)
             raise
-        return b""
+        return ContentFile(b"")
 
     async def main() -> None:
         with pytest.raises(ImageUnreachable):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tryon import room as rooms
 from tryon.exceptions import Overloaded
-from tryon.room import Room, Share
+from tryon.room import Room
 
 SIZE = 100
 
@@ -165,31 +164,6 @@ def test_event_loops_share_one_room(room: Room) -> None:
         leave.set()
         await first
         assert await other
-
-    asyncio.run(main())
-
-
-def test_a_share_is_taken_when_all_its_photos_have_told_their_sizes(room: Room) -> None:
-    """Half of one would keep others from theirs."""
-
-    async def main() -> None:
-        runs = [Share(photos=2) for _ in range(3)]
-        firsts = [asyncio.create_task(share.wait(45)) for share in runs]
-        await settle()
-        assert room._taken == 0
-        seconds: list[Any] = []
-        for share, first in zip(runs, firsts, strict=True):
-            seconds.append(asyncio.create_task(share.wait(45)))
-            await settle()
-            assert first.done() is seconds[-1].done() is (share is runs[0])
-        runs[0].shrink(10)
-        assert room._taken == 100, "the next one came in"
-        await seconds[1]
-        runs[1].leave()
-        await seconds[2]
-        runs[0].leave()
-        runs[2].leave()
-        assert room._taken == 0
 
     asyncio.run(main())
 
