@@ -21,7 +21,7 @@ import pybase64
 from django.conf import settings
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
-from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.core.files.uploadhandler import FileUploadHandler
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, QueryDict, UnreadablePostError
 from django.utils.datastructures import MultiValueDict
@@ -89,7 +89,7 @@ def read(request: Request) -> Mapping[str, Any]:
     """Parse the body. Whatever Django and DRF let out over one that cannot be read is the client's error, a 4xx."""
     plain = request._request
     if not hasattr(plain, "_files"):
-        plain.upload_handlers = [TemporaryFileUploadHandler(plain)]
+        plain.upload_handlers = [UnnamedFileUploadHandler(plain)]
     try:
         body = request.data
     except RequestDataTooBig:
@@ -100,6 +100,34 @@ def read(request: Request) -> Mapping[str, Any]:
     except (SuspiciousOperation, BadRequest, UnreadablePostError, UnicodeError, RecursionError) as error:
         raise ParseError("The body could not be read. Send JSON or a form in UTF-8.") from error
     return body if isinstance(body, Mapping) else {}
+
+
+class UnnamedFileUploadHandler(FileUploadHandler):
+    """Has files of a form in files without a name, of which a process that is killed leaves nothing."""
+
+    file: IO[bytes] | None = None
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        super().new_file(*args, **kwargs)
+        self.file = unnamed_file()
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        assert self.file is not None  # noqa: S101 - Django calls new_file() first
+        self.file.write(raw_data)
+
+    def file_complete(self, file_size: int) -> Upload:
+        assert self.file is not None  # noqa: S101 - likewise
+        self.file.seek(0)
+        return UploadedFile(self.file, name=self.file_name, size=file_size)
+
+    def upload_interrupted(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+def unnamed_file() -> IO[bytes]:
+    """A file for a photo: in memory while it is small, and without a name on the disk."""
+    return tempfile.SpooledTemporaryFile(MAX_TEXT, dir=settings.FILE_UPLOAD_TEMP_DIR)
 
 
 def close_files(request: Request) -> None:
@@ -260,7 +288,7 @@ def file_of(uri: bytes | memoryview, *, field: str) -> Upload:
         data = pybase64.b64decode(encoded, validate=True)
     except ValueError as error:
         raise ValidationError(f"The data: URI is no valid base64: {error}.") from None
-    file = tempfile.SpooledTemporaryFile(MAX_TEXT, dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 - see close_files()
+    file = unnamed_file()
     try:
         file.write(data)  # to the disk, if it is large
     except OSError:

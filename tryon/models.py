@@ -473,9 +473,15 @@ class TryOn(models.Model):
         return str(self.pk)
 
     def move(self, status: TryOn.Status, **fields: Any) -> bool:
-        """Go to ``status``, with these fields, from where ``MOVES`` allows it; whether this call did it."""
+        """Go to ``status``, with these fields, from where ``MOVES`` allows it; whether this call did it.
+
+        A run that is to be erased does not succeed.
+        """
         fields |= {"status": status}
-        moved = type(self).objects.filter(pk=self.pk, status__in=self.MOVES[status]).update(**fields) == 1
+        runs = type(self).objects.filter(pk=self.pk, status__in=self.MOVES[status])
+        if status == self.Status.SUCCEEDED:
+            runs = runs.filter(to_erase=False)  # it is not wanted any more
+        moved = runs.update(**fields) == 1
         if moved:
             self.assign(**fields)
         return moved

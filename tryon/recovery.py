@@ -72,8 +72,6 @@ def recover(now: datetime | None = None) -> Recovered:
             if not tryon.take_over(expiry()):
                 continue
             signal = try_on_succeeded if tryon.status == TryOn.Status.SUCCEEDED else try_on_failed
-            if tryon.no_store and tryon.status == TryOn.Status.SUCCEEDED:
-                _pay_back(tryon)
             runs.announce(signal, tryon, repeated=True)
             recovered.announced.append(tryon)
     # Those whose vendor has to be asked last: nobody's credit waits for a vendor that does not answer.
@@ -89,13 +87,13 @@ def recover(now: datetime | None = None) -> Recovered:
 
 
 def _pay_back(tryon: TryOn) -> None:
-    """A picture that is not kept was charged, and its process died before it told anybody, so maybe not its client.
+    """A picture that is not kept was charged, and nobody wrote down that the answer was sent.
 
     Nobody can ask for it again, so it costs nothing, be it that the answer did arrive.
     """
     with transaction.atomic(using=database()):
         if tryon.credits and get_credits().refund(tryon.pk, tryon.user, tryon.credits, reason="Its answer was lost"):
-            logger.warning("Try-on %s was paid back: its process died as it answered.", tryon.pk)
+            logger.warning("Try-on %s was paid back: its process died before it had answered.", tryon.pk)
 
 
 def _erase(now: datetime) -> list[UUID]:
@@ -211,11 +209,12 @@ def _latency_ms(tryon: TryOn, now: datetime) -> int:
 
 def _delete_leftovers(tryon: TryOn, now: datetime) -> None:
     """Delete what may have been stored; and once more a lease later, for a process that was only very slow."""
-    if (
-        runs.delete(*erasing.names(tryon))
-        and tryon.finished_at
-        and tryon.finished_at < now - timedelta(seconds=conf.LEASE)
-    ):
+    is_old = bool(tryon.finished_at and tryon.finished_at < now - timedelta(seconds=conf.LEASE))
+    if tryon.status == TryOn.Status.SUCCEEDED:
+        if not is_old:
+            return  # its answer may be about to be sent
+        _pay_back(tryon)
+    if runs.delete(*erasing.names(tryon)) and is_old:
         TryOn.objects.filter(pk=tryon.pk).update(has_leftovers=False)
 
 

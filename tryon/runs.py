@@ -342,9 +342,15 @@ def store(tryon: TryOn, looked: Looked) -> list[str]:
 def forget(tryon: TryOn, *names: str) -> None:
     """Delete the files of a picture that is not kept, once it is charged and in the answer.
 
-    It was stored for the moment of the charge alone: whatever kills the process then, recovery knows of it.
+    It was stored for the moment of the charge alone. Until ``note_delivery()`` its row says that it has leftovers:
+    recovery deletes them, and pays back what nobody can ask for again.
     """
-    if delete(*names):
+    tryon.has_leftovers = not delete(*names)
+
+
+def note_delivery(tryon: TryOn) -> None:
+    """Write down that the answer with a picture that is not kept was sent; after it was."""
+    if tryon.no_store and not tryon.has_leftovers:
         TryOn.objects.using(database()).filter(pk=tryon.pk).update(has_leftovers=False)
 
 

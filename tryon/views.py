@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 
 from asgiref.sync import sync_to_async
@@ -256,7 +257,8 @@ class CreateImageView(TryOnView):
         response = self.finish(Response(data)).render()
         # Django would change threads once more to render what can render itself.
         length = {"Content-Length": str(len(response.content))}
-        return HttpResponse(response.content, status=response.status_code, headers={**response.headers, **length})
+        kind = partial(_Unstored, tryon) if tryon.no_store else HttpResponse
+        return kind(response.content, status=response.status_code, headers={**response.headers, **length})
 
     def replay(self, tryon: TryOn) -> HttpResponse:
         """The same answer once more, for the same Idempotency-Key."""
@@ -289,6 +291,22 @@ class CreateImageView(TryOnView):
         if request.method == "GET" and self.is_browsed(request):
             return Response({"detail": "Fill in the form below, or POST the same fields as JSON."})
         raise MethodNotAllowed(str(request.method))
+
+
+class _Unstored(HttpResponse):
+    """The only place where a picture is that is not kept."""
+
+    def __init__(self, tryon: TryOn, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tryon = tryon
+
+    def close(self) -> None:
+        """Called by the server when the answer was sent."""
+        try:
+            runs.note_delivery(self._tryon)
+        except Exception:
+            logger.exception("Could not write down that %s was answered; its credit goes back.", self._tryon.pk)
+        super().close()
 
 
 def idempotency_key(request: Request) -> str:

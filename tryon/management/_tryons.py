@@ -21,6 +21,7 @@ from ..dispatch import close_providers
 from ..exceptions import GenerationFailed, ImageUnreachable, TryOnError
 from ..models import TryOn
 from ..samples import sample
+from ..threads import in_thread
 from ._failures import database_needed, words
 
 T = TypeVar("T")
@@ -77,7 +78,10 @@ def make_tryon(order: runs.Order, present: Callable[[TryOn], T], *, progress: Te
 
 
 async def _execute(order: runs.Order, present: Callable[[TryOn], T], progress: TextIO | None) -> T:
+    made: list[TryOn] = []
+
     def answer(tryon: TryOn) -> T:
+        made.append(tryon)
         try:
             return present(tryon)
         except CommandError:
@@ -89,7 +93,10 @@ async def _execute(order: runs.Order, present: Callable[[TryOn], T], progress: T
 
     async with _clock(progress):
         try:
-            return await pipeline.execute(lambda: replace(order, request_id=order.request_id or uuid4().hex), answer)
+            order = replace(order, request_id=order.request_id or uuid4().hex)
+            told = await pipeline.execute(lambda: order, answer)
+            await in_thread(runs.note_delivery, made[-1])
+            return told
         finally:
             await close_providers()
 

@@ -38,7 +38,7 @@ from tryon.signals import try_on_failed, try_on_succeeded
 
 from .dead import dead_run, later, leave_file, order_of
 from .proxies import Shopper
-from .shop import CHARGED, RELEASED, Shop, png
+from .shop import RELEASED, Shop, png
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
@@ -112,7 +112,7 @@ def test_what_is_not_flagged_stays(shop: Shop, media: Path) -> None:
     assert len(files(media)) == 1
 
 
-def test_a_run_that_is_being_made_is_erased_when_it_has_ended(
+def test_a_run_that_is_being_made_fails_and_is_erased(
     shop: Shop, media: Path, fake: Callable[..., FakeProvider]
 ) -> None:
     provider = fake()
@@ -127,13 +127,14 @@ def test_a_run_that_is_being_made_is_erased_when_it_has_ended(
 
     provider.generate_image = flag_meanwhile  # type: ignore[method-assign]
     answer = shop.post()
-    assert answer.status_code == 200, "whoever asked for the picture gets its answer"
+    assert answer.status_code == 504
+    assert "given up" in answer.json()["detail"]
+    assert files(media) == [], "nobody sees it, be it for a moment"
+    assert shop.ledger()[1:] == RELEASED
     heartbeat.beat()
-    assert len(files(media)) == 1
-    [gone] = recover().erased
-    assert str(gone) == answer.json()["id"]
-    assert files(media) == []
-    assert shop.ledger()[1:] == CHARGED
+    TryOn.objects.update(finished_at=timezone.now() - timedelta(hours=1))
+    assert len(recover().erased) == 1
+    assert not TryOn.objects.exists()
 
 
 def test_a_dead_run_that_is_flagged_costs_nothing_and_its_picture_goes(shop: Shop, media: Path) -> None:

@@ -136,12 +136,13 @@ def test_a_storage_that_does_not_delete_costs_nobody_the_answer_and_recovery_del
     recovery.recover()
     assert stored(media) == []
     assert not TryOn.objects.get().has_leftovers
-    assert shop.ledger()[1:] == CHARGED, "its client has the picture"
+    assert shop.ledger()[1:] == [*CHARGED, ("refund", 1)], "nobody knows whether its client has the picture"
 
 
+@pytest.mark.parametrize("is_announced", [False, True])
 @pytest.mark.parametrize("crash", ["before the file is deleted", "after it"])
 def test_a_process_that_dies_between_charge_and_answer_costs_nothing(
-    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch, crash: str
+    shop: Shop, media: Path, monkeypatch: pytest.MonkeyPatch, crash: str, is_announced: bool
 ) -> None:
     forget = runs.forget
 
@@ -155,12 +156,29 @@ def test_a_process_that_dies_between_charge_and_answer_costs_nothing(
         unstored(shop)
     run = TryOn.objects.get()
     assert run.status == "succeeded"
-    age(finished_at=timezone.now() - timedelta(hours=1), announced_at=None)
+    recovery.recover()
+    assert shop.ledger()[1:] == CHARGED, "its answer may be about to be sent"
+    age(finished_at=timezone.now() - timedelta(hours=1), announced_at=timezone.now() if is_announced else None)
     recovery.recover()
     recovery.recover()
     assert stored(media) == []
     assert shop.ledger()[1:] == [*CHARGED, ("refund", 1)]
     assert not runs_adrift()
+
+
+def test_an_answer_that_was_not_sent_costs_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "note_delivery", lambda tryon: None)  # as if the server had been killed before
+    assert unstored(shop).status_code == 200
+    age(finished_at=timezone.now() - timedelta(hours=1), announced_at=timezone.now())
+    recovery.recover()
+    assert shop.ledger()[1:] == [*CHARGED, ("refund", 1)]
+
+
+def test_an_answer_that_was_sent_is_paid_for(shop: Shop) -> None:
+    assert unstored(shop).status_code == 200
+    age(finished_at=timezone.now() - timedelta(hours=1))
+    recovery.recover()
+    assert shop.ledger()[1:] == CHARGED
 
 
 def test_a_process_that_dies_before_the_charge_costs_nothing_and_leaves_no_file(shop: Shop, media: Path) -> None:
@@ -201,6 +219,7 @@ def test_the_command_keeps_the_picture_in_its_output_alone(
         call_command("generate_tryon", *photos, "--no-store", "--output", str(tmp_path / "o.png"), "--pictures", "2")
     output = tmp_path / "out.png"
     call_command("generate_tryon", *photos, "--no-store", "--output", str(output))
+    assert not TryOn.objects.get().has_leftovers
     assert output.read_bytes().startswith(b"\x89PNG")
     assert str(output) in capsys.readouterr().out
     assert stored(media) == []

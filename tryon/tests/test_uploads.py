@@ -263,6 +263,30 @@ def test_an_uploaded_file_does_not_outlive_its_request(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("way", ["form", "JSON"])
+def test_a_photo_on_the_disk_has_no_name_that_could_outlive_its_process(
+    shop: Shop, fake: Callable[..., FakeProvider], settings: Settings, tmp_path: Any, way: str
+) -> None:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    settings.FILE_UPLOAD_TEMP_DIR = str(folder)
+    provider = fake()
+    generate, seen = provider.generate_image, []
+
+    async def look(request: Any) -> Any:
+        seen.append(list(folder.iterdir()))
+        return await generate(request)
+
+    provider.generate_image = look  # type: ignore[method-assign]
+    photo = noise(300, 300)
+    if way == "form":
+        response = Client().post(URL, files(shop, user_image=photo, catalog_image=photo))
+    else:
+        response = shop.post(order(shop, user_image=uri(photo), catalog_image=uri(photo)))
+    assert response.status_code == 200
+    assert seen == [[]]
+
+
 def test_large_bodies_are_parsed_one_after_the_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "PATIENCE", 0.01)
     large = order(shop, user_image=uri(noise(300, 300)), catalog_image=uri(GARMENT))
