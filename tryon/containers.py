@@ -175,14 +175,16 @@ def _cut_jpeg(data: bytes) -> Cut:
     essence: list[Bytes] = [JPEG_START]
     plain: list[Bytes] = [JPEG_START]
     exif = b""
-    frames, scans, samples = [], 0, 0.0
+    frames: list[bytes] = []
+    scans, in_one_pass = 0, False
     for kind, start, end in _bounded(_jpeg_segments(data)):
         segment: Bytes = view[start:end]
         if kind in FRAMES:
-            frames.append(kind)
-            samples = _samples(data[start:end])
+            frames.append(data[start:end])
         elif kind == START_OF_SCAN:
             scans += 1
+            # As libjpeg has it: whatever its scan leaves out may come later, and so all of it is kept until then.
+            in_one_pass = scans == 1 and bool(frames) and frames[0][1] != 0xC2 and data[start + 4] >= frames[0][9]
         if kind in FRAMES or kind in JPEG_TABLES or kind in (START_OF_SCAN, SCAN_DATA, END_OF_IMAGE):
             pass
         elif kind in (APP0, APP14):
@@ -195,12 +197,11 @@ def _cut_jpeg(data: bytes) -> Cut:
             continue
         essence.append(segment)
         plain.append(segment)
-    if len(frames) != 1 or frames[0] not in USUAL_FRAMES:
+    if len(frames) != 1 or frames[0][1] not in USUAL_FRAMES:
         raise ValueError("the JPEG is of a rare kind: arithmetic, lossless, or in layers")
     if scans > MAX_SCANS:
         raise ValueError(f"the JPEG has {scans} scans; more than {MAX_SCANS} take too long")
-    is_sequential = scans == 1 and frames[0] != 0xC2
-    return Cut(essence, plain, scans, 0 if is_sequential else samples, exif)
+    return Cut(essence, plain, scans, 0 if in_one_pass else _samples(frames[0]), exif)
 
 
 def _short(segment: bytes) -> bytes:

@@ -507,6 +507,21 @@ put("WebP of 16383x16383", lambda: _webp_of(16383, 16383), TOO_LARGE)
 put("WebP with alpha, of 5000x4000", lambda: encoded(Image.new("RGBA", (5000, 4000)), "WEBP", method=0), TOO_LARGE)
 
 
+def jpeg_of_one_colour(width: int, height: int, scans: int = 1) -> bytes:
+    """Of three colours, as its frame says; each of its scans, baseline if there is one, has the first of them only."""
+    blocks = -(-width // 8) * -(-height // 8)
+    colours = b"\1\x11\0\2\x11\0\3\x11\0"
+    frame = segment(0xC0 if scans == 1 else 0xC2, struct.pack(">BHHB", 8, height, width, 3) + colours)
+    nothing = bytes(1), b"\x10", bytes([1] + [0] * 15) + b"\0"  # a code of one bit: no difference, or the block's end
+    tables = segment(0xC4, nothing[0] + nothing[2]) + segment(0xC4, nothing[1] + nothing[2])
+    last = b"\x3f\0" if scans == 1 else b"\0\0"  # of the coefficients
+    scan = segment(0xDA, b"\1\1\0\0" + last) + bytes(blocks * 2 // 8 + 1)
+    return b"\xff\xd8" + segment(0xDB, b"\0" + b"\1" * 64) + frame + tables + scan * scans + b"\xff\xd9"
+
+
+put("JPEG of 8064x6304 that has one colour of three", lambda: jpeg_of_one_colour(8064, 6304), TOO_LARGE)
+
+
 def _interlaced() -> bytes:
     """Adam7, of the picture's pixels, unfiltered."""
     pixels, rows = np.asarray(picture()), []

@@ -19,7 +19,7 @@ from tryon.decoding import Room, room
 from tryon.exceptions import ImageTooLarge, UnusableImage
 from tryon.images import decoders, normalise
 
-from .odd_images import encoded, exif, heic
+from .odd_images import encoded, exif, heic, jpeg_of_one_colour
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +73,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     ),
     "JPEG of 24 megapixels": lambda: encoded(rough(5600, 4200), quality=60),
     "JPEG of twice the size": lambda: encoded(rough(8064, 3000), quality=60),
+    "JPEG that has one colour of three": lambda: jpeg_of_one_colour(5600, 2000),
     "CMYK": lambda: encoded(rough(3000, 2000, "CMYK")),
     "PNG": lambda: encoded(rough(5000, 2000), "PNG", compress_level=1),
     "PNG with alpha": lambda: encoded(rough(3000, 2000, "RGBA"), "PNG", compress_level=1),
