@@ -63,6 +63,10 @@ FROM_THE_END: Final = frozenset({3, 4, 6, 7})
 MAX_CODED: Final = 3
 """Times MAX_IMAGE_PIXELS that all coded pictures of one file may have; most are tiles of the one that is shown."""
 
+MAX_SCANNED: Final = 400_000_000
+"""Pixels that all scans of one JPEG pass over: ten times the largest progressive one that DECODE_MEMORY has room for.
+They take about a second."""
+
 TRAILER: Final = 65_536
 """Bytes after the end of an image, which some writers append, that are looked past."""
 
@@ -241,6 +245,11 @@ def _look(data: bytes) -> _Source:
     except ValueError as error:
         raise UnusableImage(f"{error}. {SAVE_AGAIN}") from None
     image = _open(b"".join(cut.essence))
+    if cut.scans > 1 and cut.scans * image.width * image.height > MAX_SCANNED:
+        raise ImageTooLarge(
+            f"the JPEG has {cut.scans} scans of {image.width}x{image.height} pixels, which take too long. "
+            "Send a smaller one, or a JPEG that is not progressive."
+        )
     turn = containers.orientation(cut.exif)
     try:
         profile = _profile(image, (cut.cicp[0], cut.cicp[1]) if len(cut.cicp) == 4 else None)

@@ -520,6 +520,8 @@ def jpeg_of_one_colour(width: int, height: int, scans: int = 1) -> bytes:
 
 
 put("JPEG of 8064x6304 that has one colour of three", lambda: jpeg_of_one_colour(8064, 6304), TOO_LARGE)
+put("JPEG of 13 megapixels in 40 scans", lambda: jpeg_of_one_colour(4000, 3250, 40), TOO_LARGE)
+put("JPEG of 13 megapixels in 30 scans", lambda: jpeg_of_one_colour(4000, 3250, 30), Accepted(JPEG))
 
 
 def _interlaced() -> bytes:
