@@ -32,9 +32,11 @@ SCAN_DATA, GARBAGE = 0, -1
 """What stands between segments: the pixels, or what does not belong there."""
 
 PNG_START: Final = b"\x89PNG\r\n\x1a\n"
-PNG_PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
-PNG_COLOURS: Final = frozenset({b"tRNS", b"gAMA", b"cHRM", b"sRGB"})
-"""The ancillary chunks that change how colours are read, and are too short to say anything else."""
+PNG_PIXELS: Final = frozenset({b"IDAT", b"IEND"})
+PNG_LENGTHS: Final = {b"IHDR": 13, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}
+"""Bytes of the header and of the chunks that change how colours are read. One of another length may say anything."""
+PNG_DECODED: Final = frozenset({b"iCCP", b"PLTE", b"tRNS"})
+"""What only a picture needs that is decoded anyway: one with a profile, a palette or transparency."""
 PNG_EXIF: Final = b"Raw profile type exif\0"
 """Keyword of the text in which writers kept EXIF before PNG had a chunk for it."""
 PNG_END: Final = b"IEND\xaeB`\x82"
@@ -243,14 +245,15 @@ def _cut_png(data: bytes) -> Cut:
     seen: set[int | bytes] = set()
     for kind, start, end in _bounded(_png_chunks(data)):
         chunk: Bytes = view[start:end] if kind != b"IEND" else bytes(4) + PNG_END
-        if kind != b"IDAT" and kind in seen:
+        length = end - start - 12
+        if (kind != b"IDAT" and kind in seen) or PNG_LENGTHS.get(kind, length) != length:
             continue
-        if kind in PNG_PIXELS or kind in PNG_COLOURS:
+        if kind == b"cICP":
+            cicp = data[start + 8 : start + 12]
+        elif kind in PNG_PIXELS or kind in PNG_LENGTHS:
             essence.append(chunk)
             plain.append(chunk)
-        elif kind == b"cICP":
-            cicp = data[start + 8 : start + 12]
-        elif kind == b"iCCP":
+        elif kind in PNG_DECODED:
             essence.append(chunk)
         elif kind == b"eXIf":
             exif = data[start + 8 : end - 4]

@@ -248,12 +248,22 @@ for _name, _extra in {
     "a time": chunk(b"tIME", b"\7\xea\1\1\1\1\1"),
     "a chunk of its own": chunk(b"seCr", SECRET),
     "a critical chunk of its own": chunk(b"SECR", SECRET),
+    "text in gAMA": chunk(b"gAMA", struct.pack(">I", 45455) + SECRET),
+    "text in cHRM": chunk(
+        b"cHRM", struct.pack(">8I", *[31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000]) + SECRET
+    ),
+    "text in sRGB": chunk(b"sRGB", b"\0" + SECRET),
+    "text in cICP": chunk(b"cICP", b"\x01\x0d\0\1" + SECRET),
+    "text in a palette that it has no use for": chunk(b"PLTE", SECRET),
     "a broken checksum of text": chunk(b"tEXt", b"Comment\0" + SECRET)[:-4] + b"\0\0\0\0",
     "a text bomb": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000))),
     "a hundred text bombs": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_000_000))) * 100,
 }.items():
     put(f"PNG with {_name} before the pixels", functools.partial(_png, _extra), _same(PNG))
     put(f"PNG with {_name} behind the pixels", functools.partial(_png, b"", _extra), _same(PNG))
+
+
+put("PNG with text in tRNS behind the pixels", lambda: _png(b"", chunk(b"tRNS", bytes(6) + SECRET)), _same(PNG))
 
 
 @odd("PNG with EXIF in ImageMagick's text", Accepted(PNG, picture()))
