@@ -29,17 +29,23 @@ SECRET_NAME: Final = re.compile(r"key|token|secret|passw|signature|connection_st
 """Names of options that hold a secret."""
 
 NAMES: Final = {
-    "key": "(?:api_?|access_?|secret_?)key",
+    "key": "(?:api_?|access_?|account_?|secret_?)key",
     "token": "token",
     "secret": "secret",
     "password": "password",
     "signature": "signature",
 }
 """Ends of the names of parameters and items that hold a secret, and of those the ones that do."""
+_ANY_NAME: Final = f"(?:{'|'.join(NAMES.values())})"
 
 _FORMS: Final = (
     # Ours.
     ("tryon_", r"tryon_[\w-]{43,}", f"tryon_{MASK}"),
+    (
+        "pictures",
+        r"([0-9a-f]{32}\.(?:[0-9]+|video|photo[0-9]+)\.[0-9]+\.)[\w-]{20,}",
+        rf"\1{MASK}",
+    ),  # signed addresses
     # OpenAI's, Stability's and others'; Google's keys and tokens; Replicate's; fal's, which are id:secret.
     ("sk-", r"(?<![a-z0-9])sk-[\w-]{16,}", f"sk-{MASK}"),
     ("aiza", r"aiza[\w-]{30,}", f"AIza{MASK}"),
@@ -51,11 +57,13 @@ _FORMS: Final = (
     ("private key", r"-----begin [a-z ]*private key-----[\s\S]*?(?:-----end [a-z ]*private key-----|\Z)", MASK),
     # Headers, also as a list of pairs or a dictionary shows them.
     ("bearer ", r"(bearer )[\w.~+/=-]{12,}", rf"\1{MASK}"),
-    ("authorization", r"(authorization['\"]?\s*[:=,]\s*b?['\"]?(?:[a-z]+ )?)[^\s'\",}]{8,}", rf"\1{MASK}"),
-    ("-key", r"(x-(?:api-)?key['\"]?\s*[:=,]\s*b?['\"]?)[^\s'\",}]{8,}", rf"\1{MASK}"),
+    ("authorization", r"(authorization\\*['\"]?\s*[:=,]\s*b?\\*['\"]?(?:[a-z]+ )?)[^\s'\",}]{8,}", rf"\1{MASK}"),
+    ("-key", r"(x-(?:api-)?key\\*['\"]?\s*[:=,]\s*b?\\*['\"]?)[^\s'\",}]{8,}", rf"\1{MASK}"),
     # Parameters of URLs and calls, and items of dictionaries.
     *((f"{end}=", rf"({name}=b?['\"]?)[^\s&'\"<>,)]+", rf"\1{MASK}") for end, name in NAMES.items()),
     *((f"{end}{q}:", rf"({name}{q}:\s*b?['\"])[^'\"]+", rf"\1{MASK}") for end, name in NAMES.items() for q in "'\""),
+    # The same in JSON that is a text in JSON, and what repr() makes of it.
+    *((rf"\{q}:", rf"({_ANY_NAME}\\+{q}:\s*b?\\*['\"])[^'\"]+", rf"\1{MASK}") for q in "'\""),
     *((f"{name}=", rf"([?&;]{name}=)[^\s&'\"<>]+", rf"\1{MASK}") for name in ("key", "sig")),
     ("://", r"(://[^\s/:@'\"]*:)[^\s/@'\"]+@", rf"\1{MASK}@"),
     # Photos, also as the text of bytes.
@@ -179,7 +187,7 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 def _is_secret(name: str) -> bool:
     """Whether the name of an item says that it is a secret."""
     name = name.lower().replace("-", "_")
-    return name in ("authorization", "x_key") or re.search(f"(?:{'|'.join(NAMES.values())})$", name) is not None
+    return name in ("authorization", "x_key") or re.search(f"{_ANY_NAME}$", name) is not None
 
 
 def _masked(value: Any, secrets: tuple[str, ...], depth: int = 0) -> Any:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from concurrent_log_handler import ConcurrentRotatingFileHandler
@@ -23,6 +24,7 @@ from providers.tests.vendor import Answer, VendorServer
 from providers.tests.vendors import KEY, Double
 from providers.tests.vendors.all import DOUBLES
 from settings import base
+from tryon import signed_urls
 from tryon.masking import MaskSecrets, forget_secrets, mask
 from tryon.models import ApiKey
 
@@ -147,6 +149,7 @@ def test_changed_settings_count_and_short_ones_do_not(out: io.StringIO, settings
 OURS = "tryon_" + "Ab0-_" * 8 + "xyz"
 FAL = "0b1c2d3e-1111-2222-3333-0123456789ab:00112233445566778899aabbccddeeff"
 PHOTO = base64.b64encode(jpeg()).decode()
+TOKEN = signed_urls.sign(signed_urls.Claim(UUID(int=7), "photo1", 1_795_423_435))
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,14 @@ PHOTO = base64.b64encode(jpeg()).decode()
         ("postgres://me:hunter2hunter2@host/name", "hunter2hunter2"),
         ("OpenAI(api_key='abcdef', model='x')", "abcdef"),
         ("{'password': 'abcdef'}", "abcdef"),
+        (f"https://a.com/shop/api/v1/pictures/{TOKEN}", TOKEN.rpartition(".")[2]),
+        (f"/login?next=%2Fapi%2Fv1%2Fpictures%2F{TOKEN}", TOKEN.rpartition(".")[2]),
+        ("AccountName=shop;AccountKey=Ab+/0123456789==;EndpointSuffix=core.windows.net", "0123456789"),
+        (json.dumps(json.dumps({"api_key": "abcdef", "a": 1})), "abcdef"),
+        (json.dumps(json.dumps(json.dumps({"account_key": "abcdef"}))), "abcdef"),
+        (repr("'" + repr({"password": "abcdef"}) + '"'), "abcdef"),
+        (json.dumps(json.dumps({"Authorization": "Basic YWRhOnNlY3JldA=="})), "YWRhOn"),
+        (json.dumps(json.dumps({"x-key": "0123456789abc"})), "0123456789abc"),
         (f"data:image/jpeg;base64,{PHOTO}", PHOTO[:40]),
         (f"DATA:image/jpeg;base64,{PHOTO[:80]}", PHOTO[:40]),
         (f"photo={PHOTO}", PHOTO[40:80]),
@@ -208,6 +219,7 @@ def test_a_photo_in_an_extra_is_told_by_its_size(out: io.StringIO) -> None:
         "disk-0123456789abcdef0123, task-0123456789abcdef0123, sk-test",
         "1110de56-0a4c-4a8f-9d4f-0b7b9a1c2d3e at 12:30:59, sha256:" + "0" * 64,
         "https://shop.example.com/media/ada_dress-7_1795423435_0a1b2c3d4e5f.png?width=7&monkey=8",
+        json.dumps(json.dumps({"key": "a", "monkey": "b", "Authorization": ""})) + " 2 pictures/0a1b.1.2.x",
         "b'hello', data: none, the bearer of the key, a token",
         "x" * 150,
         "/".join(["srv", "www", "sakura.example.com", "lib", "python3.11", "site-packages"] * 6),
