@@ -96,7 +96,6 @@ _PRIVATE_V6: Final = tuple(
         "3fff::/20",  # documentation
     )
 )
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _ISATAP: Final = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
 
 
@@ -107,8 +106,8 @@ class BlockedAddress(Exception):
 def is_public_address(ip: str) -> bool:
     """Whether ``ip``, a numeric IPv4 or IPv6 address, is an ordinary address of the public internet.
 
-    An IPv6 address that carries an IPv4 address never is, except for that of NAT64, which is as public as what it
-    carries: on a machine that has no IPv4 every name may resolve to such. Anything that is not an address, a zone id
+    An IPv6 address that carries an IPv4 address never is, that of NAT64 included: on a machine that has no IPv4 and
+    resolves every name to such, hosts without IPv6 cannot be reached. Anything that is not an address, a zone id
     included, is not public.
     """
     if "%" in ip:
@@ -117,8 +116,6 @@ def is_public_address(ip: str) -> bool:
         address = ipaddress.ip_address(ip)
     except ValueError:
         return False
-    if address in _NAT64:
-        address = ipaddress.IPv4Address(address.packed[12:])
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _PRIVATE_V4)
     if address.packed[8:12] in _ISATAP:

@@ -48,7 +48,6 @@ PUBLIC = [
     "192.52.194.0",
     "192.175.47.255",
     "2620:4f:7fff::1",
-    "64:ff9b::808:808",  # NAT64 of 8.8.8.8, as every name resolves on an IPv6-only machine
 ]
 
 NOT_PUBLIC = [
@@ -116,6 +115,7 @@ NOT_PUBLIC = [
     "::ffff:10.0.0.1",
     "::ffff:0:127.0.0.1",
     "::ffff:0:8.8.8.8",
+    "64:ff9b::808:808",  # NAT64 of 8.8.8.8, public as that is
     "64:ff9b::7f00:1",
     "64:ff9b::a9fe:a9fe",
     "64:ff9b::a83f:8110",  # 168.63.129.16
