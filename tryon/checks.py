@@ -27,10 +27,12 @@ I001    something to know about a provider in use, such as what its vendor does 
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
+from functools import cache, wraps
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
@@ -349,13 +351,45 @@ def check_secret_key(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 def _stands_in_settings(name: str, secret: str) -> list[CheckMessage]:
     """A warning, which does not repeat it, for each place where a secret is written into the settings' source."""
+    if len(secret) < masking.SHORTEST:
+        return []
     hint = 'Read it from the environment, as in os.environ["OPENAI_API_KEY"], and get a new one: this one is known.'
     return [
         Warning(f"{name} stands in {path}, line {number}.", hint=hint, id="tryon.W011")
         for path in _settings_files()
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
-        if len(secret) >= masking.SHORTEST and secret in line
+        for number in _lines_with(secret, path.read_text(errors="replace"))
     ]
+
+
+def _lines_with(secret: str, source: str) -> list[int]:
+    """Numbers of the lines where a secret stands, or where the text begins that is written in pieces or escaped."""
+    found = {number for number, line in enumerate(source.splitlines(), 1) if secret in line}  # in a comment, too
+    for text, first, last in _texts_in(source):
+        if secret in text and found.isdisjoint(range(first, last + 1)):
+            found.add(first)
+    return sorted(found)
+
+
+@cache
+def _texts_in(source: str) -> list[tuple[str, int, int]]:
+    """The texts that a module makes of constants, each with its first and last line; none if it does not parse."""
+    with warnings.catch_warnings(action="ignore"):  # Python has given them
+        try:
+            nodes = ast.walk(ast.parse(source))
+            return [(_text(node), node.lineno, node.end_lineno or 0) for node in nodes if isinstance(node, ast.expr)]
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return []
+
+
+def _text(node: ast.expr) -> str:
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(_text(part) for part in parts)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _text(left) + _text(right)
+    return ""
 
 
 def _settings_files() -> Iterator[Path]:

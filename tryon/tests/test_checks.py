@@ -306,14 +306,24 @@ FAL = {"BACKEND": "providers.fal.FalProvider", "OPTIONS": {"api_key": Secret("an
 FASHN = {"BACKEND": "providers.fashn.FashnProvider", "OPTIONS": {"api_key": os.environ["FASHN_API_KEY"]}}
 BFL = {"BACKEND": "providers.bfl.BFLProvider", "OPTIONS": {"api_key": KEY}}
 SORA = {"BACKEND": "providers.sora.SoraProvider", "OPTIONS": {"api_key": "short"}}
-TRYON = {"PROVIDERS": {"fal": FAL, "fashn": FASHN, "bfl": BFL, "sora": SORA}}
+OPENAI = {"BACKEND": "providers.openai.OpenAIProvider", "OPTIONS": {"api_key": (
+    "a-key-in-pieces-"
+    "of-a-vendor"
+)}}
+GEMINI = {"BACKEND": "providers.gemini.GeminiProvider", "OPTIONS": {"api_key": "a-key-in-a-sum-" +
+    f"of-a-" "vendor"}}
+TRYON = {"PROVIDERS": {"fal": FAL, "fashn": FASHN, "bfl": BFL, "sora": SORA, "openai": OPENAI, "gemini": GEMINI}}
 """,
+    "shop/settings/comment.py": "# The old one was 'the-key-of-a-vendor'.",
+    "shop/settings/odd.py": "KEY = 'the-key-of-a-vendor'; this is no Python",
     "shop/other.py": "KEY = 'the-key-of-a-vendor'",
 }
 KEY_STORY = """
 import django
 django.setup()
-import shop.other
+import shop.other, shop.settings.comment, sys, types
+odd = sys.modules["shop.settings.odd"] = types.ModuleType("shop.settings.odd")
+odd.__file__ = shop.settings.comment.__file__.replace("comment", "odd")
 from django.core.checks import run_checks
 for message in run_checks(include_deployment_checks=True):
     if message.id == "tryon.W011":
@@ -343,7 +353,11 @@ def test_w011_a_key_in_a_settings_file_is_named_by_file_and_line_and_never_shown
     folder = tmp_path / "shop" / "settings"
     assert [line.partition(" | ")[0] for line in result.stdout.splitlines()] == [
         f'TRYON["PROVIDERS"]["fal"]["OPTIONS"]["api_key"] stands in {folder / "base.py"}, line 8.',
+        f'TRYON["PROVIDERS"]["bfl"]["OPTIONS"]["api_key"] stands in {folder / "comment.py"}, line 1.',
         f'TRYON["PROVIDERS"]["bfl"]["OPTIONS"]["api_key"] stands in {folder / "keys.py"}, line 2.',
+        f'TRYON["PROVIDERS"]["bfl"]["OPTIONS"]["api_key"] stands in {folder / "odd.py"}, line 1.',
+        f'TRYON["PROVIDERS"]["openai"]["OPTIONS"]["api_key"] stands in {folder / "base.py"}, line 13.',
+        f'TRYON["PROVIDERS"]["gemini"]["OPTIONS"]["api_key"] stands in {folder / "base.py"}, line 16.',
         f"SECRET_KEY stands in {folder / 'base.py'}, line 5.",
     ]
     assert "os.environ" in result.stdout
