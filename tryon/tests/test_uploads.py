@@ -64,6 +64,16 @@ def test_photos_may_come_as_files_of_a_form(shop: Shop, fake: Callable[..., Fake
     assert shop.ledger()[1:] == CHARGED
 
 
+def test_the_photos_that_the_schema_shows_work(shop: Shop, fake: Callable[..., FakeProvider]) -> None:
+    provider = fake()
+    schema = Client().get("/api/schema").json()
+    shown = schema["components"]["schemas"]["CreateImage"]["properties"]
+    response = shop.post(order(shop, **{name: shown[name]["example"] for name in ("user_image", "catalog_image")}))
+    assert response.status_code == 200, response.json()
+    (asked,) = provider.calls
+    assert (asked.person.width, asked.person.height) == (64, 64)
+
+
 def test_photos_may_come_as_data_uris_in_json(shop: Shop, fake: Callable[..., FakeProvider]) -> None:
     provider = fake()
     response = shop.post(order(shop, user_image=uri(PERSON), catalog_image=uri(GARMENT, "application/octet-stream")))
