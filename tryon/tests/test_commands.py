@@ -484,6 +484,23 @@ def test_quickstart_prints_a_password_and_a_key_that_work(newcomer: None) -> Non
     assert printed_key(text) in json.loads(re.findall(r"-d '(.+)'$", text, re.M)[0])["api_key"]
 
 
+@pytest.mark.parametrize(("setting", "page"), [("DOCS_ENABLED", "/docs"), ("ADMIN_ENABLED", "/admin/")])
+def test_quickstart_names_only_pages_that_are_there(
+    newcomer: None, settings: Settings, setting: str, page: str
+) -> None:
+    assert f"{page} " in manage("quickstart", "--no-serve")
+    setattr(settings, setting, False)
+    assert f"{page} " not in manage("quickstart", "--no-serve")
+
+
+def test_quickstart_makes_a_password_once_there_is_an_admin(newcomer: None, settings: Settings) -> None:
+    settings.ADMIN_ENABLED = False
+    manage("quickstart", "--no-serve")
+    settings.ADMIN_ENABLED = True
+    text = manage("quickstart", "--no-serve")
+    assert User.objects.get(username="demo").check_password(printed_password(text))
+
+
 def test_quickstart_again_keeps_the_password_and_the_earlier_keys(newcomer: None) -> None:
     first, second = (manage("quickstart", "--no-serve") for _ in range(2))
     user = User.objects.get(username="demo")

@@ -109,8 +109,8 @@ class Command(BaseCommand):
         return key
 
     def first_password(self, user: User) -> str:
-        """A password, unless the user has one."""
-        if user.has_usable_password():
+        """A password, unless the user has one or could log in nowhere."""
+        if user.has_usable_password() or not settings.ADMIN_ENABLED:
             return ""
         password = secrets.token_urlsafe(9)
         user.set_password(password)
@@ -126,7 +126,9 @@ class Command(BaseCommand):
             "user_image_url": f"{base}/samples/person.jpg",
             "catalog_image_url": f"{base}/samples/garment.jpg",
         }
+        docs = f"  {base}/docs                  the API\n"
         login = password or "as printed the first time; manage.py changepassword demo sets a new one"
+        admin = f"  {base}/admin/                runs and credits (user {DEMO_USER}, password {login})\n"
         self.stdout.write(
             f"The key of user {DEMO_USER!r}, shown only now, good for {KEY_DAYS} days: {key}\n\n"
             f"While the server runs, this makes another picture:\n\n"
@@ -134,8 +136,8 @@ class Command(BaseCommand):
             f"-d '{json.dumps(body)}'\n\n"
             f"To open in a browser:\n"
             f"  {base}/api/v1/create-image   a form\n"
-            f"  {base}/docs                  the API\n"
-            f"  {base}/admin/                runs and credits (user {DEMO_USER}, password {login})\n"
+            f"{docs if settings.DOCS_ENABLED else ''}"
+            f"{admin if settings.ADMIN_ENABLED else ''}"
         )
 
     def serve(self) -> None:
