@@ -33,7 +33,7 @@ SCAN_DATA, GARBAGE = 0, -1
 
 PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS: Final = frozenset({b"IDAT", b"IEND"})
-PNG_LENGTHS: Final = {b"IHDR": 13, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}
+PNG_LENGTHS: Final[dict[int | bytes, int]] = {b"IHDR": 13, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}
 """Bytes of the header and of the chunks that change how colours are read. One of another length may say anything."""
 PNG_DECODED: Final = frozenset({b"iCCP", b"PLTE", b"tRNS"})
 """What only a picture needs that is decoded anyway: one with a profile, a palette or transparency."""

@@ -151,7 +151,7 @@ def test_manage_py_check_looks_at_the_models(use: Callable[..., None], today: To
     with pytest.raises(SystemCheckError, match=r"tryon\.E009"):
         call_command("check")
     today(before(60))
-    assert [message.id for message in run_checks() if str(message.id).startswith("tryon.")] == ["tryon.W008"]
+    assert "tryon.W008" in {message.id for message in run_checks()}
 
 
 @pytest.mark.parametrize(
