@@ -6,6 +6,7 @@ would decompress, no second picture, nothing behind the end. ``plain`` is that w
 
 from __future__ import annotations
 
+import collections
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +19,6 @@ ORIENTATION: Final = 0x0112
 """The EXIF tag that says which way is up."""
 
 JPEG_START: Final = b"\xff\xd8"
-JPEG_END: Final = b"\xff\xd9"
 JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker that begins a segment: neither a stuffed byte of a scan nor a restart marker."""
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
@@ -37,6 +37,12 @@ PNG_LENGTHS: Final[dict[int | bytes, int]] = {b"IHDR": 13, b"gAMA": 4, b"cHRM": 
 """Bytes of the header and of the chunks that change how colours are read. One of another length may say anything."""
 PNG_DECODED: Final = frozenset({b"iCCP", b"PLTE", b"tRNS"})
 """What only a picture needs that is decoded anyway: one with a profile, a palette or transparency."""
+PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By type of colour."""
+PNG_CRITICAL: Final = re.compile(b"[A-Z]")
+"""How a name begins of what no decoder may pass over."""
+DEFLATE_MOST: Final = 1032
+"""Bytes that zlib can make of one."""
 PNG_EXIF: Final = b"Raw profile type exif\0"
 """Keyword of the text in which writers kept EXIF before PNG had a chunk for it."""
 PNG_END: Final = b"IEND\xaeB`\x82"
@@ -48,6 +54,8 @@ WEBP_ICC, WEBP_EXIF, WEBP_XMP, WEBP_ANIMATION = 0x20, 0x08, 0x04, 0x02
 
 MAX_SEGMENTS: Final = 4000
 """Segments or chunks of one file. Ordinary ones have ten to a few hundred."""
+PART: Final = 4096
+"""Bytes; a large picture that comes from a vendor may have one more part for as many of them."""
 MAX_HEADER_SEGMENTS: Final = 200
 MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
 """Of what comes before the pixels. Some phones put a picture's depth there."""
@@ -140,11 +148,20 @@ def orientation(exif: bytes) -> int:
     return 1
 
 
-def _bounded(parts: Iterator[T]) -> Iterator[T]:
-    """The same, but ``ValueError`` after ``MAX_SEGMENTS``."""
+def check(data: bytes, kind: str, width: int, height: int) -> None:
+    """See whether a JPEG, PNG or WebP can be a whole picture of this size; ``ValueError`` if it cannot.
+
+    Cheap, as no pixel is decoded, and so it does not find all damage: not what is wrong in the middle of a
+    compressed stream.
+    """
+    CHECKS[kind](data, width, height)
+
+
+def _bounded(parts: Iterator[T], most: int = MAX_SEGMENTS) -> Iterator[T]:
+    """The same, but ``ValueError`` after ``most``."""
     for number, part in enumerate(parts):
-        if number >= MAX_SEGMENTS:
-            raise ValueError(f"the image has more than {MAX_SEGMENTS:,} parts")
+        if number >= most:
+            raise ValueError(f"the image has more than {most:,} parts")
         yield part
 
 
@@ -204,6 +221,13 @@ def _cut_jpeg(data: bytes) -> Cut:
     if scans > MAX_SCANS:
         raise ValueError(f"the JPEG has {scans} scans; more than {MAX_SCANS} take too long")
     return Cut(essence, plain, scans, 0 if in_one_pass else _samples(frames[0]), exif)
+
+
+def _check_jpeg(data: bytes, width: int, height: int) -> None:
+    parts = _bounded(_jpeg_segments(data), MAX_SEGMENTS + len(data) // PART)
+    coded = sum(end - start for kind, start, end in parts if kind == SCAN_DATA)
+    if 8 * coded < -(-width // 8) * -(-height // 8):  # each block of 8x8 has a code, and that has at least one bit
+        raise ValueError(f"the JPEG has {coded:,} bytes of pixels; too few for {width}x{height}")
 
 
 def _short(segment: bytes) -> bytes:
@@ -267,6 +291,21 @@ def _cut_png(data: bytes) -> Cut:
     return Cut(essence, plain, exif=exif, cicp=cicp)
 
 
+def _check_png(data: bytes, width: int, height: int) -> None:
+    """Checksums of what a decoder needs, the first row, and whether there can be as many rows as it says."""
+    view, coded, row, inflate = memoryview(data), 0, b"", zlib.decompressobj()
+    size = 1 + -(-width * PNG_CHANNELS.get(data[25], 1) * data[24] // 8)
+    for kind, start, end in _bounded(_png_chunks(data), MAX_SEGMENTS + len(data) // PART):
+        checksum = zlib.crc32(view[start + 4 : end - 4]) if PNG_CRITICAL.match(data, start + 4) else None
+        if checksum not in (None, int.from_bytes(view[end - 4 : end])):
+            raise ValueError("the PNG is damaged: a checksum is wrong")
+        if kind == b"IDAT":
+            coded += end - start - 12
+            row += inflate.decompress(view[start + 8 : end - 4], size - len(row)) if len(row) < size else b""
+    if len(row) < size or row[0] > 4 or coded * DEFLATE_MOST < size * height:
+        raise ValueError(f"the PNG has too few pixels, or none, for {width}x{height}")
+
+
 def _exif_of_text(is_packed: bool, text: bytes) -> bytes:
     """From ImageMagick's form: a name, a length, and the bytes as hexadecimal digits, each on lines of its own."""
     try:
@@ -321,9 +360,21 @@ def _cut_webp(data: bytes) -> Cut:
     return Cut(_riff(essence), _riff(plain) if b"pixels" in seen and not moves else None, exif=exif)
 
 
+def _check_webp(data: bytes, width: int, height: int) -> None:
+    """Its decoder has seen to the rest, as it read the header."""
+    if int.from_bytes(data[4:8], "little") + 8 > len(data):
+        raise ValueError("the WebP is cut off")
+    collections.deque(_bounded(_webp_chunks(data)), maxlen=0)
+
+
 def _riff(chunks: list[Bytes]) -> list[Bytes]:
     length = 4 + sum(map(len, chunks))
     return [b"RIFF", length.to_bytes(4, "little"), b"WEBP", *chunks]
 
 
 CUTS: Final[dict[str, Callable[[bytes], Cut]]] = {"JPEG": _cut_jpeg, "PNG": _cut_png, "WEBP": _cut_webp}
+CHECKS: Final[dict[str, Callable[[bytes, int, int], None]]] = {
+    "JPEG": _check_jpeg,
+    "PNG": _check_png,
+    "WEBP": _check_webp,
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import io
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -67,8 +68,8 @@ MAX_SCANNED: Final = 400_000_000
 """Pixels that all scans of one JPEG pass over: ten times the largest progressive one that DECODE_MEMORY has room for.
 They take about a second."""
 
-TRAILER: Final = 65_536
-"""Bytes after the end of an image, which some writers append, that are looked past."""
+MIN_RESULT_SIDE: Final = 16
+"""Pixels of the shorter side of what a vendor sends; some send one pixel in place of a picture."""
 
 QUICK_BYTES: Final = 1024 * 1024
 QUICK_SEGMENTS: Final = frozenset(
@@ -123,21 +124,20 @@ class _Source:
 
 
 def inspect(data: bytes) -> ImageInfo:
-    """Read the header, and see that the end is there too. Raise ``NotAnImage`` or ``ImageTooLarge``.
+    """Look at a picture that comes from a vendor, without decoding it. Raise ``NotAnImage`` or ``ImageTooLarge``.
 
-    Decoding would cost a thousand times as much, and tell little more about a picture that comes from a vendor.
+    It is whole, large enough to be a picture, and its pixels begin as they should: about a millisecond, of which most
+    goes for a PNG's checksums. Decoding would cost fifty, and tell little more.
     """
     image = _open(data)
-    if not _is_whole(data, _format(image)):
-        raise NotAnImage("the image is cut off: its end is missing.")
-    return ImageInfo(FORMATS[_format(image)], image.width, image.height)
-
-
-def _is_whole(data: bytes, file_format: str) -> bool:
-    if file_format == "WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 <= len(data)
-    end = containers.PNG_END if file_format == "PNG" else containers.JPEG_END
-    return data.rfind(end, -TRAILER) >= 0
+    kind, (width, height) = _format(image), image.size
+    if min(width, height) < MIN_RESULT_SIDE:
+        raise NotAnImage(f"the image is {width}x{height} pixels; a result has at least {MIN_RESULT_SIDE} a side.")
+    try:
+        containers.check(data, kind, width, height)
+    except (ValueError, zlib.error) as error:
+        raise NotAnImage(f"{error}.") from None
+    return ImageInfo(FORMATS[kind], width, height)
 
 
 def is_quick(data: bytes) -> bool:

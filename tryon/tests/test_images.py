@@ -274,6 +274,80 @@ def test_inspect_refuses_what_is_cut_off(file_format: str) -> None:
             inspect(data[:-missing])
 
 
+def no_picture(kind: str) -> bytes:
+    """What a vendor may send in place of a picture, with a header and an end that are right."""
+    jpeg, png = encoded(picture()), encoded(picture(), "PNG")
+    scan, start = jpeg.index(b"\xff\xda"), png[:33]
+    end = chunk_of(b"IEND", b"")
+    huge = chunk_of(b"IHDR", struct.pack(">II", 2000, 2000) + b"\x08\2\0\0\0")
+    wrong = bytearray(png)
+    wrong[len(png) // 2] ^= 1
+    webp = bytearray(encoded(picture(), "WEBP")[:200])
+    webp[4:8] = struct.pack("<I", 192)
+    return {
+        "JPEG without a scan": jpeg[:scan] + b"\xff\xd9",
+        "JPEG of an empty scan": jpeg[: scan + 14] + b"\xff\xd9",
+        "JPEG of a few blocks": jpeg[: scan + 30] + b"\xff\xd9",
+        "PNG of text": start + chunk_of(b"IDAT", b"upstream error: out of memory" * 99) + end,
+        "PNG of packed text": start + chunk_of(b"IDAT", zlib.compress(b"upstream error" * 999)) + end,
+        "PNG of half a row": start + chunk_of(b"IDAT", zlib.compress(bytes(100))) + end,
+        "PNG of a row": png[:8] + huge + chunk_of(b"IDAT", zlib.compress(bytes(9000))) + end,
+        "PNG of no pixels": start + end,
+        "PNG, half of it": png[: len(png) // 2] + end,
+        "PNG with a wrong bit": bytes(wrong),
+        "WebP, half of it": bytes(webp),
+        "PNG of one pixel": encoded(picture(size=(1, 1)), "PNG"),
+        "JPEG of one pixel": encoded(picture(size=(1, 1))),
+        "WebP of one line": encoded(picture(size=(300, 1)), "WEBP"),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    {
+        "JPEG without a scan": "0 bytes of pixels",
+        "JPEG of an empty scan": "0 bytes of pixels",
+        "JPEG of a few blocks": "16 bytes of pixels; too few for 96x128",
+        "PNG of text": "incorrect header check",
+        "PNG of packed text": "too few pixels, or none",
+        "PNG of half a row": "too few pixels, or none",
+        "PNG of a row": "too few pixels, or none, for 2000x2000",
+        "PNG of no pixels": "too few pixels, or none",
+        "PNG, half of it": "cut off|a checksum is wrong|not an image",
+        "PNG with a wrong bit": "a checksum is wrong",
+        "WebP, half of it": "cut off|not an image",
+        "PNG of one pixel": "1x1 pixels; a result has at least 16 a side",
+        "JPEG of one pixel": "1x1 pixels",
+        "WebP of one line": "300x1 pixels",
+    }.items(),
+)
+def test_inspect_refuses_what_is_no_picture_between_its_header_and_its_end(kind: str, why: str) -> None:
+    with pytest.raises(NotAnImage, match=why):
+        inspect(no_picture(kind))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("width", [16, 17, 4000])
+def test_inspect_takes_the_barest_picture_of_every_mode(mode: str, width: int) -> None:
+    """All black: no encoder makes fewer bytes of one."""
+    size = (width, 33)
+    image = Image.new(mode, size)
+    for data in (
+        encoded(image, "PNG", optimize=True),
+        *(encoded(image, quality=1, optimize=True, progressive=p) for p in (0, 1) if mode in ("1", "L", "RGB")),
+        *(encoded(image, "WEBP", lossless=lossless) for lossless in (False, True) if mode in ("RGB", "RGBA")),
+    ):
+        assert (inspect(data).width, inspect(data).height) == size
+
+
+def test_inspect_takes_a_large_picture_in_many_small_parts() -> None:
+    png = encoded(picture(), "PNG")
+    packed = zlib.compress(b"".join(b"\0" + bytes(9000) for _ in range(3000)), 0)
+    header = chunk_of(b"IHDR", struct.pack(">II", 3000, 3000) + b"\x08\2\0\0\0")
+    parts = b"".join(chunk_of(b"IDAT", packed[at : at + 4096]) for at in range(0, len(packed), 4096))
+    assert inspect(png[:8] + header + parts + png[-12:]).width == 3000
+
+
 def test_any_damage_is_a_refusal_and_nothing_else() -> None:
     random = Random(7)  # noqa: S311 - repeatable
     tags = exif(6)
