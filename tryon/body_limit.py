@@ -1,6 +1,7 @@
 """Bodies that are too large are refused before Django writes them to the disk, all of them, whoever sends them.
 
-So is what Django answers in no JSON, as it makes no request of it.
+So is what Django answers in no JSON, as it makes no request of it, and a WebSocket, of which Django knows nothing: its
+answer would be a 500. One that reaches another application than Django's is passed on.
 
 A host puts it around Django's application::
 
@@ -16,6 +17,8 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
+
+from django.core.handlers.asgi import ASGIHandler
 
 from . import request_id
 from .conf import conf
@@ -41,6 +44,10 @@ class BodyLimit:
         self.application = application
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and isinstance(self.application, ASGIHandler):
+            await receive()  # the handshake, which servers now answer with 403
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return

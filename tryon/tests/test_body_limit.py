@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -9,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.testing import ApplicationCommunicator
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.asgi import get_asgi_application
 
+from tryon.body_limit import BodyLimit
 from tryon.headers import COMMON
+from tryon.lifespan import Lifespan
 
 from .shop import URL, Shop
 from .uvicorn_process import SECONDS, Server, serve
@@ -132,3 +138,31 @@ def test_a_client_that_goes_away_while_it_sends_leaves_the_server_working(
     wire.close()
     assert server.order(shop).answer().status == 200
     assert "Traceback" not in server.output
+
+
+def knock(application: Any) -> Any:
+    """What the application answers to the handshake of a WebSocket."""
+
+    async def main() -> Any:
+        headers = [(b"host", b"localhost"), (b"upgrade", b"websocket")]
+        scope = {"type": "websocket", "path": "/", "query_string": b"", "headers": headers}
+        visit: Any = ApplicationCommunicator(application, scope)  # type: ignore[no-untyped-call]
+        await visit.send_input({"type": "websocket.connect"})
+        answer = await visit.receive_output(timeout=10)
+        await visit.wait(timeout=10)
+        return answer
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("application", [get_asgi_application, lambda: ASGIStaticFilesHandler(get_asgi_application())])
+def test_a_websocket_is_refused_where_django_would_fail(application: Callable[[], Any]) -> None:
+    assert knock(Lifespan(BodyLimit(application()))) == {"type": "websocket.close"}
+
+
+def test_a_websocket_is_passed_on_to_a_hosts_own_application() -> None:
+    async def consumer(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+
+    assert knock(Lifespan(BodyLimit(consumer))) == {"type": "websocket.accept"}
