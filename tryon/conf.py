@@ -157,7 +157,11 @@ class Conf:
     """Let requests through while the counting cache is down. Each of them may cost money."""
 
     TRUSTED_PROXIES = Setting[int](0, int, least=0)
-    """How many proxies of your own append to X-Forwarded-For; 0 ignores the header."""
+    """How many proxies of your own append to X-Forwarded-For; with 0 the app ignores the header.
+
+    The server may not: uvicorn takes the client's address from it by itself where the peer is 127.0.0.1, ::1 or in
+    ``FORWARDED_ALLOW_IPS``. Without a proxy of yours start it with ``--no-proxy-headers``.
+    """
 
     KEY_GUESSES = Setting[int](10, int, least=0)
     """Different wrong API keys a minute from one address, or for one key's prefix, after which no key is looked at
