@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import pytest
 import schemathesis
-from django.core.handlers.wsgi import WSGIHandler
+from django.core.asgi import get_asgi_application
 from hypothesis import HealthCheck, settings
 
 from providers.fake import FakeProvider
+from tryon.body_limit import BodyLimit
 from tryon.credits import get_credits
+from tryon.lifespan import Lifespan
 
 from .hostile_bodies import GARMENT, PERSON, uri
 from .shop import Shop
@@ -43,7 +45,8 @@ CONFIG: Final = {
         "negative_data_rejection": {"enabled": False},
     },
 }
-schema = schemathesis.openapi.from_wsgi("/api/schema", WSGIHandler(), config=schemathesis.Config.from_dict(CONFIG))
+application = Lifespan(BodyLimit(get_asgi_application()))
+schema = schemathesis.openapi.from_asgi("/api/schema", application, config=schemathesis.Config.from_dict(CONFIG))
 
 
 @pytest.fixture
