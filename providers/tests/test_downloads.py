@@ -116,13 +116,15 @@ def test_a_body_has_only_the_time_that_its_head_has_left(monkeypatch: pytest.Mon
 
 def flood(start: bytes, again: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(start)
-            while True:
-                writer.write(again * 1000)
-                await writer.drain()
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(start)
+                while True:
+                    writer.write(again * 1000)
+                    await writer.drain()
+        finally:
+            writer.transport.abort()
 
     return serve
 

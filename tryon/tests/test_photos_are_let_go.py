@@ -43,7 +43,8 @@ others: list[Photo] = []
 
 def photos_alive() -> list[Photo]:
     known = {id(photo) for photo in others}
-    return [thing for thing in gc.get_objects() if isinstance(thing, Photo) and id(thing) not in known]
+    # Not isinstance(), which wakes lazy objects of others.
+    return [thing for thing in gc.get_objects() if type(thing) is Photo and id(thing) not in known]
 
 
 def order(**changes: Any) -> Order:
