@@ -105,29 +105,40 @@ def read(request: Request) -> Mapping[str, Any]:
 class UnnamedFileUploadHandler(FileUploadHandler):
     """Has files of a form in files without a name, of which a process that is killed leaves nothing."""
 
-    file: IO[bytes] | None = None
+    file: IO[bytes]
+    """The one that is being read."""
+
+    def __init__(self, request: HttpRequest | None = None) -> None:
+        super().__init__(request)
+        self.opened: list[IO[bytes]] = []
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
         self.file = unnamed_file()
+        self.opened.append(self.file)
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
-        assert self.file is not None  # noqa: S101 - Django calls new_file() first
         self.file.write(raw_data)
 
     def file_complete(self, file_size: int) -> Upload:
-        assert self.file is not None  # noqa: S101 - likewise
         self.file.seek(0)
         return UploadedFile(self.file, name=self.file_name, size=file_size)
 
     def upload_interrupted(self) -> None:
-        if self.file is not None:
+        if hasattr(self, "file"):
             self.file.close()
+
+
+class _UnnamedFile(tempfile.SpooledTemporaryFile):  # type: ignore[type-arg]
+    """Closed at the latest when nobody holds it: a form that breaks off leaves some behind."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def unnamed_file() -> IO[bytes]:
     """A file for a photo: in memory while it is small, and without a name on the disk."""
-    return tempfile.SpooledTemporaryFile(MAX_TEXT, dir=settings.FILE_UPLOAD_TEMP_DIR)
+    return _UnnamedFile(MAX_TEXT, dir=settings.FILE_UPLOAD_TEMP_DIR)
 
 
 def close_files(request: Request) -> None:
@@ -191,8 +202,8 @@ class MultiPartParser(parsers.MultiPartParser):
             parsed = super().parse(stream, media_type, parser_context)
         except Exception:
             for handler in parser_context["request"].upload_handlers:
-                if file := getattr(handler, "file", None):
-                    file.close()  # Django leaves the one open that it was reading
+                for file in getattr(handler, "opened", ()):  # Django leaves them open where a form breaks off
+                    file.close()
             raise
         return _with_files(parsed.data, parsed.files)
 

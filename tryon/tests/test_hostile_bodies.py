@@ -271,7 +271,7 @@ def test_a_folder_for_temporary_files_that_is_away_is_said_in_json(
     photo = jpeg() + bytes(100_000)
     case = Hostile("", 500, body=order(user_image=uri(photo)))
     if form:
-        case = Hostile("", 500, body=multipart(), content_type=MULTIPART)
+        case = Hostile("", 500, body=multipart(part("other", photo, file="a.jpg")), content_type=MULTIPART)
     assert_refused(send(case, key), 500, "error")
     assert shop.ledger()[2:] == []
 
