@@ -176,7 +176,7 @@ class Conf:
     FETCH_TIMEOUT = Setting[float](15.0, (int, float), least=1)
     """Seconds one image may take to download, redirects included."""
 
-    MAX_DOWNLOADS = Setting[int](100, int, least=2)
+    MAX_DOWNLOADS = Setting[int](20, int, least=2)
     """Downloads at once in one process; more wait for their turn."""
 
     MAX_IMAGE_BYTES = Setting[int](10 * 1024 * 1024, int, least=1)

@@ -26,7 +26,7 @@ from django.utils.crypto import salted_hmac
 from providers.base import AIProvider, Photo, TryOnRequest, TryOnResult
 from providers.errors import ProviderError
 
-from . import bodies, images, runs
+from . import bodies, decoding, images, runs
 from . import request_id as request_ids
 from .conf import conf
 from .dispatch import Dispatch
@@ -247,6 +247,7 @@ class _Run(Generic[T]):
 
     async def _photos(self, room: contextlib.ExitStack, deadline: float) -> tuple[Photo, Photo]:
         """Both photos, ready to leave; they take their place until ``room`` is closed."""
+        decoding.give_back_memory()
         sources, fields = (self.order.person, self.order.garment), self.order.fields
         try:
             async with asyncio.timeout_at(deadline):
