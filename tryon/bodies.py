@@ -50,7 +50,10 @@ QUOTED: Final = 40
 NO_PHOTO: Final = "Give a file, or a data: URI in base64, as in data:image/jpeg;base64,/9j/4AA…"
 
 BACKSLASH: Final = ord("\\")
-DATA_URI: Final = re.compile(rb"data:[^,;\"]{0,100}(?:;[^,;\"]{1,100}){0,5};base64,", re.IGNORECASE)
+DATA_URI: Final = re.compile(
+    rb"data:[\w!#$%&'*+./=^`|~ -]{0,100}(?:;[\w!#$%&'*+./=^`|~ -]{1,100}){0,5};base64,", re.IGNORECASE
+)
+"""The head of one: ASCII that means the same in JSON as by itself."""
 PHOTO_IN_JSON: Final = re.compile(rb'"(user_image|catalog_image)"\s{0,20}:\s{0,20}"(?=[dD][aA][tT][aA]:)')
 
 _one_large = threading.Lock()

@@ -357,8 +357,9 @@ class _Run(Generic[T]):
         """
         tryon = self._tryon
         assert tryon is not None  # noqa: S101 - it has a file
+        reason = error.__cause__ or error if isinstance(error, OutcomeUnknown) else error
         try:
-            end = self._given_up or (TryOn.Status.FAILED, *_explain(error))
+            end = self._given_up or (TryOn.Status.FAILED, *_explain(reason))
             found = {"latency_ms": self._latency_ms(), **self._found()}
             ended = runs.fail(tryon, *end, has_leftovers=True, **found)
             image = "" if ended else tryon.stored_image()
@@ -369,7 +370,7 @@ class _Run(Generic[T]):
         if image not in self._files and runs.delete(*self._files):
             self._files = []
         if not image:
-            raise (error.__cause__ or error if isinstance(error, OutcomeUnknown) else error) from None
+            raise reason from None
         tryon.assign(image=image)  # recovery may have stored the vendor's own copy
         return self._present(tryon)
 

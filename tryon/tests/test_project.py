@@ -106,12 +106,13 @@ def test_the_guarded_client_is_for_downloads_and_downloads_are_for_two() -> None
             for path in (ROOT / package).rglob("*.py")
             if not {"tests", "benchmarks"} & set(path.parts) and re.search(rf"(?<!def )\b{name}\(", path.read_text())
         }
-        for name in ("guarded_client", "vendor_client", "download")
+        for name in ("guarded_client", "vendor_client", "download", "download_to")
     }
     assert callers == {
         "guarded_client": {"providers/downloads.py"},
         "vendor_client": {"providers/rest.py"},
-        "download": {"providers/rest.py", "tryon/fetching.py"},
+        "download": {"providers/rest.py"},
+        "download_to": {"providers/downloads.py", "tryon/fetching.py"},
     }
 
 

@@ -86,7 +86,7 @@ def test_a_run_that_is_announced_twice_has_one_usage_record(shop: Shop, caplog: 
     assert not [record for record in caplog.records if record.name == "django.dispatch"]
 
 
-def test_a_user_who_is_deleted_while_a_run_is_under_way_leaves_a_usage_record(
+def test_a_run_whose_user_is_deleted_meanwhile_fails_and_leaves_a_usage_record(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generate = FakeProvider.generate_image
@@ -96,9 +96,10 @@ def test_a_user_who_is_deleted_while_a_run_is_under_way_leaves_a_usage_record(
         return await generate(self, request)
 
     monkeypatch.setattr(FakeProvider, "generate_image", meanwhile)
-    assert shop.post().status_code == 200
+    answer = shop.post()
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
     record = UsageRecord.objects.get()
-    assert (record.status, record.credits, record.user) == ("succeeded", 1, None)
+    assert (record.status, record.error_code, record.credits, record.user) == ("failed", "deadline_exceeded", 0, None)
 
 
 @pytest.mark.one_database
