@@ -18,13 +18,13 @@ from uuid import UUID
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import connections, transaction
-from django.db.models import Model, ProtectedError, QuerySet, RestrictedError
+from django.db.models import Model, ProtectedError, RestrictedError
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
 from . import runs
 from .conf import conf
-from .models import CreditAccount, TryOn, TryOnQuerySet, database
+from .models import TryOn, TryOnQuerySet, database, lock_account
 
 logger = logging.getLogger("tryon.erasing")
 
@@ -140,18 +140,14 @@ def connect() -> None:
 
 def erase_runs_of(*, instance: Model, using: str, **kwargs: Any) -> None:
     """Receiver of ``pre_delete``: flag the runs of a user in the transaction that deletes it, erase them after it."""
-    # With these rows locked no run begins in between, before Django takes the user out of all of them. In this order
-    # a run that is beginning takes them, too: first its credits, and with its commit the user.
-    _lock(CreditAccount.objects.using(using).filter(user_id=instance.pk))
-    _lock(type(instance)._base_manager.using(using).filter(pk=instance.pk))
+    # With account and user locked no run begins in between, before Django takes the user out of all of them. In this
+    # order a run that is beginning takes them, too: first its credits, and with its commit the user.
+    lock_account(instance.pk, using)
+    list(type(instance)._base_manager.using(using).filter(pk=instance.pk).select_for_update().values_list("pk"))
     TryOn.objects.using(using).filter(user_id=instance.pk).flag()
     hooks: list[Any] = connections[using].run_on_commit
     if not any(hook[1] is _erase_some for hook in hooks):  # of many users that are deleted together
         transaction.on_commit(_erase_some, using=using, robust=True)
-
-
-def _lock(rows: QuerySet[Any]) -> None:
-    list(rows.order_by().select_for_update().values_list("pk"))
 
 
 def _erase_some() -> None:

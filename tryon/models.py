@@ -183,6 +183,18 @@ class CreditAccount(models.Model):
         return f"{self.user or _('deleted user')}: {self.balance}"
 
 
+def lock_account(user_id: Any, using: str) -> None:
+    """Keep others from changing this user's balance, or deleting the account, until the transaction ends.
+
+    Lines may be added to it, as for a picture that is charged. Whoever locks runs as well does this first, or two of
+    them would wait for each other.
+    """
+    features = connections[using].features
+    if features.has_select_for_update:
+        accounts = CreditAccount.objects.using(using).filter(user_id=user_id)
+        list(accounts.select_for_update(no_key=features.has_select_for_no_key_update).values_list("pk"))
+
+
 class CreditEntry(models.Model):
     """One line of the ledger. Lines are added, never changed: the database itself refuses it (append_only.py)."""
 

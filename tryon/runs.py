@@ -40,7 +40,7 @@ from .exceptions import (
     UserGone,
 )
 from .heartbeat import expiry, heartbeat
-from .models import TryOn, database
+from .models import TryOn, database, lock_account
 from .receivers import record_usage
 from .signals import try_on_failed, try_on_started, try_on_succeeded
 from .signed_urls import address
@@ -234,6 +234,8 @@ def fail(
 ) -> bool:
     """End the run without a picture, with what was ``found``, and give its hold back; whether this call ended it."""
     with transaction.atomic(using=database()):
+        if tryon.user is not None:
+            lock_account(tryon.user.pk, database())
         ended = tryon.finish(
             status,
             error_code=code,

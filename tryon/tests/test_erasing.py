@@ -32,13 +32,14 @@ from tryon.dispatch import choose_provider
 from tryon.erasing import erase
 from tryon.exceptions import KeyInUse, UserGone
 from tryon.heartbeat import heartbeat
-from tryon.models import CreditAccount, CreditEntry, TryOn, UsageRecord
+from tryon.models import CreditAccount, CreditEntry, TryOn, TryOnQuerySet, UsageRecord
 from tryon.recovery import recover
 from tryon.signals import try_on_failed, try_on_succeeded
 
 from .dead import dead_run, later, leave_file, order_of
 from .proxies import Shopper
 from .shop import RELEASED, Shop, png
+from .uvicorn_process import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
@@ -469,6 +470,45 @@ def test_no_run_begins_between_the_flag_and_the_end_of_its_user(shop: Shop) -> N
     thread.join(30)
     assert [type(found) for found in outcome] == [UserGone]
     assert not TryOn.objects.exists()
+
+
+@pytest.mark.one_database("postgresql")
+@pytest.mark.parametrize(
+    "end", [lambda run: runs.succeed(run, image="x.png"), lambda run: runs.fail(run, TryOn.Status.FAILED, "x", "y")]
+)
+def test_a_run_may_end_while_its_user_is_deleted(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, end: Callable[[TryOn], bool]
+) -> None:
+    run = runs.admit(TryOn().pk, order_of(shop), choose_provider())
+    outcome: list[Any] = []
+
+    def end_it() -> None:
+        try:
+            outcome.append(end(run))
+        except BaseException as error:  # noqa: BLE001 - told below
+            outcome.append(error)
+        finally:
+            connections.close_all()
+
+    def somebody_waits() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return bool(cursor.fetchone()[0])
+
+    thread = threading.Thread(target=end_it)
+    flag = TryOnQuerySet.flag
+
+    def flag_once_the_run_is_about_to_end(self: TryOnQuerySet) -> int:
+        if not thread.ident:
+            thread.start()
+            wait_until(lambda: outcome or somebody_waits())
+        return flag(self)
+
+    monkeypatch.setattr(TryOnQuerySet, "flag", flag_once_the_run_is_about_to_end)
+    User.objects.get(username="ada").delete()
+    thread.join(30)
+    assert outcome == [True]
+    assert (TryOn.objects.get().user, CreditEntry.objects.count()) == (None, 3)
 
 
 def test_the_end_of_a_failed_run_is_announced_before_it_is_erased(
