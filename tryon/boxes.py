@@ -15,8 +15,11 @@ MAX_BOXES: Final = 8000
 CODED: Final = frozenset({b"hvc1", b"av01"})
 ITEMS: Final = CODED | {b"grid", b"Exif", b"mime", b"uri ", b"tmap"}
 """Kinds of items: coded pictures, pictures made of tiles, metadata, and recipes for brighter screens."""
-SEQUENCE_HEADER: Final = 1
 HEVC_PARAMETERS: Final = 33
+LAST_HEVC_SLICE: Final = 31
+AV1_SEQUENCE_HEADER: Final = 1
+AV1_FRAMES: Final = frozenset({3, 6})
+"""A frame's header, with its tiles elsewhere or with them."""
 
 
 @dataclass(slots=True)
@@ -28,7 +31,7 @@ class Stills:
     tile: int = 0
     """Pixels of the largest coded picture: a tile, or the whole."""
     coded: int = 0
-    """Coded pictures: tiles, thumbnails, masks, depths."""
+    """Coded pictures: tiles as often as they are laid, thumbnails, masks, depths, and frames of which one is shown."""
     deep: bool = False
     """Whether one has more than 8 bits a sample."""
     samples: float = 1
@@ -189,7 +192,6 @@ def _look_into_items(data: bytes, found: Stills, items: _Items) -> None:
         if kind == b"grid":
             _look_into_grid(body, found)
             continue
-        found.coded += 1
         if kind == b"hvc1":
             _look_into_hevc(body, found)
         else:
@@ -198,6 +200,7 @@ def _look_into_items(data: bytes, found: Stills, items: _Items) -> None:
 
 def _look_into_grid(body: bytes, found: Stills) -> None:
     size = 4 if body[1] & 1 else 2
+    found.coded += (body[2] + 1) * (body[3] + 1)
     found.see(int.from_bytes(body[4 : 4 + size]), int.from_bytes(body[4 + size : 4 + 2 * size]))
 
 
@@ -248,7 +251,10 @@ def _look_into_hevc(body: bytes, found: Stills) -> None:
 
 def _look_into_unit(unit: bytes, found: Stills) -> None:
     found.count()
-    if not unit or (unit[0] >> 1) & 63 != HEVC_PARAMETERS:
+    kind = (unit[0] >> 1) & 63 if unit else -1
+    if 0 <= kind <= LAST_HEVC_SLICE and unit[2] & 128:  # the first slice of a picture
+        found.coded += 1
+    if kind != HEVC_PARAMETERS:
         return
     bits = _Bits(unit[:200].replace(b"\0\0\3", b"\0\0")[2:])
     bits.take(4)
@@ -291,7 +297,10 @@ def _look_into_av1(body: bytes, found: Stills) -> None:
                 length |= (byte & 127) << shift
                 if not byte & 128:
                     break
-        if (first >> 3) & 15 == SEQUENCE_HEADER:
+        kind = (first >> 3) & 15
+        if kind in AV1_FRAMES:
+            found.coded += 1
+        elif kind == AV1_SEQUENCE_HEADER:
             _look_into_sequence_header(_Bits(body[position : position + min(length, 500)]), found)
         position += length
 

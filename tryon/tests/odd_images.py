@@ -616,6 +616,28 @@ put(
     lambda: patched(encoded(picture(), "AVIF"), b"ispe", 4, struct.pack(">II", 30000, 30000)),
     TOO_LARGE,
 )
+
+
+def _of_many_frames() -> bytes:
+    """An AVIF's picture, 60 times in one item: a decoder goes through all of them."""
+    data = encoded(Image.new("RGB", (2000, 2000), "tan"), "AVIF")
+    start = data.index(b"mdat") + 4
+    head, payload = data[:start], data[start:]
+    head = head[: start - 8] + (8 + 60 * len(payload)).to_bytes(4) + b"mdat"
+    at = head.index(len(payload).to_bytes(4), head.index(b"iloc"))
+    return head[:at] + (60 * len(payload)).to_bytes(4) + head[at + 4 :] + 60 * payload
+
+
+def _of_many_tiles() -> bytes:
+    """A HEIC that lays its tiles in 256 columns and rows: a decoder takes one as often as it is named."""
+    grid = bytes(2) + bytes([3, 2]) + struct.pack(">HH", 700, 900)
+    data = heic(picture(700, 900), tile_size=256)
+    assert data.count(grid) == 1
+    return data.replace(grid, bytes(2) + bytes([255, 255]) + struct.pack(">HH", 700, 900))
+
+
+put("AVIF of many frames", _of_many_frames, TOO_LARGE)
+put("HEIC of many tiles", _of_many_tiles, TOO_LARGE)
 put("HEIC of an item that is elsewhere", lambda: patched(heic(picture()), b"infe", 8, b"iovl"), UNUSABLE)
 put(
     "AVIF of a box that is longer than the file",
