@@ -41,6 +41,10 @@ class TooLarge(Exception):
     """More bytes than allowed."""
 
 
+class NotWritten(Exception):
+    """The file took no more, as when the disk is full; the cause says why."""
+
+
 async def download(url: str, *, max_bytes: int, timeout: float, allowed_hosts: Collection[str] = ()) -> bytes:
     """The body behind ``url``, as by ``download_to()``."""
     body = io.BytesIO()  # gives out what it holds without a copy
@@ -54,7 +58,8 @@ async def download_to(
     """Write the body behind ``url`` to ``file``, at most ``max_bytes``, within ``timeout`` seconds.
 
     Only public addresses are dialled, whatever DNS or redirects say; ``allowed_hosts`` are those of our own that are
-    open all the same (``http.guarded_client()``). Raise ``TooLarge``, or ``DownloadFailed`` for everything else.
+    open all the same (``http.guarded_client()``). Raise ``TooLarge``, ``NotWritten``, or
+    ``DownloadFailed`` for everything else.
     """
     # A client for each download, not one for all: a pool of httpcore 1.0.9 loses a place for good whenever a
     # download is cancelled, and a hundred clients that hang up would stop all downloads.
@@ -156,6 +161,9 @@ async def _read(response: http.Response, max_bytes: int, file: IO[bytes]) -> Non
         size += len(chunk)
         if size > max_bytes:
             raise TooLarge(f"more than {max_bytes:,} bytes")
-        file.write(chunk)
+        try:
+            file.write(chunk)
+        except OSError as error:
+            raise NotWritten(f"{type(error).__name__}: {error}") from error
         if len(chunk) < SMALL:
             await asyncio.sleep(0)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import tempfile
 import threading
 from collections import Counter
@@ -30,8 +31,9 @@ from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import get_encoding  # type: ignore[attr-defined]
 from rest_framework.request import Request
 
+from . import decoding
 from .conf import conf
-from .exceptions import BodyTooLarge, ImageTooLarge, Overloaded
+from .exceptions import BodyTooLarge, ImageTooLarge, Overloaded, let_go_of_locals
 
 Upload: TypeAlias = "UploadedFile[bytes]"
 
@@ -39,6 +41,8 @@ PHOTO_FIELDS: Final[tuple[str, ...]] = ("user_image", "catalog_image")
 
 MAX_TEXT: Final = 64 * 1024
 """Bytes of a body besides its photos. What is parsed takes many times that."""
+IN_MEMORY: Final = 64 * 1024
+"""Bytes of a photo that is not written to the disk."""
 MAX_FORM: Final = 2_500_000
 """Bytes of a urlencoded form, which says a photo's bytes in up to four each."""
 PATIENCE: Final = 30.0
@@ -50,6 +54,13 @@ QUOTED: Final = 40
 NO_PHOTO: Final = "Give a file, or a data: URI in base64, as in data:image/jpeg;base64,/9j/4AA…"
 
 BACKSLASH: Final = ord("\\")
+ESCAPED: Final = {
+    rb"\/": b"/",
+    **{rb"\u00" + code: letter for code, letter in ((b"2b", b"+"), (b"2B", b"+"), (b"3d", b"="), (b"3D", b"="))},
+}
+"""Letters of base64 that some write in JSON like this: PHP a slash, .NET a plus, Gson an equals sign."""
+MOST_ESCAPED: Final = 1.5
+"""Times a photo's bytes that a ``data:`` URI has which is escaped like that; a third more without."""
 DATA_URI: Final = re.compile(
     rb"data:[\w!#$%&'*+./=^`|~ -]{0,100}(?:;[\w!#$%&'*+./=^`|~ -]{1,100}){0,5};base64,", re.IGNORECASE
 )
@@ -94,7 +105,16 @@ def read(request: Request) -> Mapping[str, Any]:
     if not hasattr(plain, "_files"):
         plain.upload_handlers = [UnnamedFileUploadHandler(plain)]
     try:
-        body = request.data
+        body = _data(request)
+    except Exception as error:
+        let_go_of_locals(error)  # the body is in them
+        raise
+    return body if isinstance(body, Mapping) else {}
+
+
+def _data(request: Request) -> Any:
+    try:
+        return request.data
     except RequestDataTooBig:
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
         raise BodyTooLarge(
@@ -102,7 +122,6 @@ def read(request: Request) -> Mapping[str, Any]:
         ) from None
     except (SuspiciousOperation, BadRequest, UnreadablePostError, UnicodeError, RecursionError) as error:
         raise ParseError("The body could not be read. Send JSON or a form in UTF-8.") from error
-    return body if isinstance(body, Mapping) else {}
 
 
 class UnnamedFileUploadHandler(FileUploadHandler):
@@ -111,14 +130,9 @@ class UnnamedFileUploadHandler(FileUploadHandler):
     file: IO[bytes]
     """The one that is being read."""
 
-    def __init__(self, request: HttpRequest | None = None) -> None:
-        super().__init__(request)
-        self.opened: list[IO[bytes]] = []
-
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
         self.file = unnamed_file()
-        self.opened.append(self.file)
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         self.file.write(raw_data)
@@ -127,13 +141,9 @@ class UnnamedFileUploadHandler(FileUploadHandler):
         self.file.seek(0)
         return UploadedFile(self.file, name=self.file_name, size=file_size)
 
-    def upload_interrupted(self) -> None:
-        if hasattr(self, "file"):
-            self.file.close()
-
 
 class _UnnamedFile(tempfile.SpooledTemporaryFile):  # type: ignore[type-arg]
-    """Closed at the latest when nobody holds it: a form that breaks off leaves some behind."""
+    """Closed at the latest when nobody holds it: Django leaves some behind where a form breaks off."""
 
     def __del__(self) -> None:
         self.close()
@@ -141,7 +151,7 @@ class _UnnamedFile(tempfile.SpooledTemporaryFile):  # type: ignore[type-arg]
 
 def unnamed_file() -> IO[bytes]:
     """A file for a photo: in memory while it is small, and without a name on the disk."""
-    return _UnnamedFile(MAX_TEXT, dir=settings.FILE_UPLOAD_TEMP_DIR)
+    return _UnnamedFile(IN_MEMORY, dir=settings.FILE_UPLOAD_TEMP_DIR)
 
 
 def close_files(request: Request) -> None:
@@ -170,8 +180,8 @@ class JSONParser(parsers.BaseParser):
 
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
         files: dict[str, Upload] = {}
-        with _closing_what_is_left(files), _turn(parser_context):
-            body = stream.read()
+        with _closing_what_is_left(files), _arrived(stream, parser_context) as whole, _turn(parser_context):
+            body = whole.read()
             text = _cut_photos_out(body, files)
             del body
             data = _parsed(text)
@@ -192,8 +202,8 @@ class FormParser(parsers.BaseParser):
             raise BodyTooLarge(
                 f"A urlencoded form may have {MAX_FORM:,} bytes. Send photos as multipart/form-data, or as JSON."
             )
-        with _turn(parser_context):
-            form = QueryDict(stream.read(), encoding=get_encoding(parser_context))
+        with _arrived(stream, parser_context) as whole, _turn(parser_context):
+            form = QueryDict(whole.read(), encoding=get_encoding(parser_context))
             return _with_files(form, MultiValueDict())
 
 
@@ -201,13 +211,7 @@ class MultiPartParser(parsers.MultiPartParser):
     """A form with files."""
 
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
-        try:
-            parsed = super().parse(stream, media_type, parser_context)
-        except Exception:
-            for handler in parser_context["request"].upload_handlers:
-                for file in getattr(handler, "opened", ()):  # Django leaves them open where a form breaks off
-                    file.close()
-            raise
+        parsed = super().parse(stream, media_type, parser_context)
         return _with_files(parsed.data, parsed.files)
 
 
@@ -221,6 +225,18 @@ def _closing_what_is_left(files: dict[str, Upload]) -> Iterator[None]:
             file.close()
 
 
+@contextlib.contextmanager
+def _arrived(stream: IO[bytes], parser_context: Any) -> Iterator[IO[bytes]]:
+    """The body, all of it here. Under WSGI it is still on its way, and whoever waits for it is to hold up nobody."""
+    if isinstance(parser_context["request"]._request, ASGIRequest):
+        yield stream
+        return
+    with unnamed_file() as file:
+        shutil.copyfileobj(stream, file)
+        file.seek(0)
+        yield file
+
+
 class _turn:  # noqa: N801 - used like a function
     """Wait until no other large body is being parsed, where this one is large."""
 
@@ -228,8 +244,10 @@ class _turn:  # noqa: N801 - used like a function
         self._is_large = _length(parser_context) > MAX_TEXT
 
     def __enter__(self) -> None:
-        if self._is_large and not _one_large.acquire(timeout=PATIENCE):
-            raise Overloaded
+        if self._is_large:
+            decoding.give_back_memory()
+            if not _one_large.acquire(timeout=PATIENCE):
+                raise Overloaded
 
     def __exit__(self, *error: object) -> None:
         if self._is_large:
@@ -257,8 +275,8 @@ def _cut_photos_out(body: bytes, files: dict[str, Upload]) -> bytes:
             continue  # no base64 has a quotation mark; the field will say so
         if len(files) == len(PHOTO_FIELDS):
             raise ParseError(f"The body has more photos than {' and '.join(PHOTO_FIELDS)}. Send these two.")
-        word = f"{mark}-{len(files)}"
-        files[word] = _file_for(found[1].decode(), _json_text(body, start, end))
+        word, field = f"{mark}-{len(files)}", found[1].decode()
+        files[word] = _file_for(field, _unescaped(body, field, start, end))
         pieces += [body[position:start], word.encode()]
         position = end
     return b"".join([*pieces, body[position:]]) if pieces else body
@@ -273,14 +291,17 @@ def _parsed(text: bytes) -> Any:
         raise ParseError(f"The body is no valid JSON: {error}") from None
 
 
-def _json_text(body: bytes, start: int, end: int) -> memoryview:
+def _unescaped(body: bytes, field: str, start: int, end: int) -> memoryview:
+    """The text between, which is no base64 if any other letters are escaped in it."""
     if body.find(b"\\", start, end) < 0:
         return memoryview(body)[start:end]
-    # PHP writes / as \/, .NET + as \u002B.
-    try:
-        return memoryview(json.loads(body[start - 1 : end + 1]).encode())
-    except ValueError as error:
-        raise ParseError(f"The body is no valid JSON: {error}") from None
+    size = end - start
+    if size > MOST_ESCAPED * conf.MAX_IMAGE_BYTES + MAX_TEXT:
+        raise ImageTooLarge(image_too_large(field, size * 3 // 4), field=field)
+    text = body[start:end]
+    for escaped, letter in ESCAPED.items():
+        text = text.replace(escaped, letter)
+    return memoryview(text)
 
 
 def _file_for(field: str, uri: bytes | memoryview) -> Upload:

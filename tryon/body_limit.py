@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 from django.core.handlers.asgi import ASGIHandler
+from django.utils.http import parse_header_parameters
 
 from . import request_id
 from .conf import conf
@@ -51,8 +52,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        if not _is_utf8(scope.get("query_string", b"")):  # Django would answer 400 and nothing else
-            await _refuse(scope, send, 400, "parse_error", "The query string is no UTF-8.")
+        if unreadable := _unreadable(scope):
+            await _refuse(scope, send, 400, "parse_error", unreadable)
             return
         body = _Body(receive, limit=conf.MAX_BODY_BYTES)
         length = dict(scope["headers"]).get(b"content-length", b"")
@@ -79,6 +80,7 @@ class BodyLimit:
             await self.application(scope, body.receive, send_on)
         except Exception:
             # Django could not make a request of it: the folder for temporary files is full, for instance.
+            request_id.current.set(_id(scope))
             logger.exception("Unexpected error before there was a request.")
             if has_begun:
                 raise
@@ -113,12 +115,25 @@ class _Body:
         return message
 
 
-def _is_utf8(text: bytes) -> bool:
+def _unreadable(scope: Any) -> str:
+    """What Django cannot read of a request, and answers without a word, or with a 500."""
     try:
-        text.decode()
+        scope.get("query_string", b"").decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return "The query string is no UTF-8."
+    try:
+        parse_header_parameters(b",".join(_headers(scope, b"content-type")).decode("latin-1"))
+    except ValueError:
+        return "The header Content-Type cannot be read. Send one like application/json."
+    return ""
+
+
+def _id(scope: Any) -> str:
+    return request_id.choose(b",".join(_headers(scope, request_id.HEADER.lower().encode())).decode("latin-1"))
+
+
+def _headers(scope: Any, name: bytes) -> list[bytes]:
+    return [value for key, value in scope["headers"] if key == name]
 
 
 async def _refuse_large(scope: Any, send: Send, limit: int) -> None:
@@ -128,12 +143,11 @@ async def _refuse_large(scope: Any, send: Send, limit: int) -> None:
 
 async def _refuse(scope: Any, send: Send, status: int, code: str, detail: str) -> None:
     body = json.dumps({"detail": detail, "code": code}).encode()
-    sent = dict(scope["headers"]).get(request_id.HEADER.lower().encode(), b"").decode("latin-1")
     told = {
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         "Connection": "close",
-        request_id.HEADER: request_id.choose(sent),
+        request_id.HEADER: request_id.current.get() or _id(scope),
         **COMMON,
         POLICY: DATA,
     }

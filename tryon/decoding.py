@@ -68,7 +68,7 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
-class Room:
+class Budget:
     """Memory that several threads share. Whoever waits for much is not overtaken by those who need little."""
 
     def __init__(self) -> None:
@@ -96,5 +96,5 @@ class Room:
                 self._changed.notify()
 
 
-room = Room()
+budget = Budget()
 """Of this process."""

@@ -130,10 +130,10 @@ class DatabaseUnavailable(TryOnError):
 
 
 class StorageUnavailable(TryOnError):
-    """The storage does not hand out a picture."""
+    """The storage takes no picture, or hands out none."""
 
     code = "storage_unavailable"
-    default_detail = "The service cannot reach its pictures. Please try again shortly."
+    default_detail = "The service cannot reach its pictures. Nothing was charged; please try again shortly."
 
 
 class OutcomeUnknown(TryOnError):

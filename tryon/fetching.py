@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-from typing import Final
 
 from django.core.files.base import File
 
 from providers.downloads import DownloadFailed, TooLarge, download_to, host
 
+from .bodies import unnamed_file
 from .conf import conf
 from .exceptions import ImageTooLarge, ImageUnreachable
 
 logger = logging.getLogger("tryon.fetching")
-
-IN_MEMORY: Final = 256 * 1024
-"""Bytes of a photo that is being fetched; what is larger is on the disk until there is room for it."""
 
 
 async def fetch(url: str, *, field: str) -> File[bytes]:
@@ -29,7 +25,7 @@ async def fetch(url: str, *, field: str) -> File[bytes]:
     if not conf.FETCH_URLS:
         raise ImageUnreachable(f"{field}: this server takes no URLs of photos. Send the photo itself.", field=field)
     limit, hosts = conf.MAX_IMAGE_BYTES, conf.FETCH_ALLOWED_HOSTS
-    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the caller's, if all goes well
+    file = unnamed_file()  # on the disk, until there is room for it
     try:
         await download_to(file, url, max_bytes=limit, timeout=conf.FETCH_TIMEOUT, allowed_hosts=hosts)
         size = file.tell()

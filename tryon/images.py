@@ -188,7 +188,7 @@ def fit(photo: Photo, *, field: str, types: Collection[str], max_bytes: int) -> 
         return photo
     try:
         source = _look(photo.data)
-        with decoding.room.hold(_need(source)):
+        with decoding.budget.hold(_need(source)):
             return _as_jpeg(_shrunk(source), max_bytes)
     except ImageTooLarge as error:
         raise ImageTooLarge(f"{field}: {error}", field=field) from None
@@ -197,10 +197,10 @@ def fit(photo: Photo, *, field: str, types: Collection[str], max_bytes: int) -> 
 
 
 def decode(data: bytes) -> None:
-    """Decode every pixel, and raise ``UnusableImage`` if one is missing."""
+    """Decode every pixel, or raise ``UnusableImage``. Half a JPEG with an end mark passes: decoders fill the rest."""
     image = _open(data)
     source = _Source(_format(image), image, len(data), samples=3)
-    with decoding.room.hold(min(_need(source), conf.DECODE_MEMORY)):
+    with decoding.budget.hold(min(_need(source), conf.DECODE_MEMORY)):
         try:
             image.load()
         except Exception as error:
@@ -214,7 +214,7 @@ def thumbnail(data: bytes, height: int) -> bytes:
     """
     image = _open(data)
     source = _Source(_format(image), image, len(data), samples=3)
-    with decoding.room.hold(min(_need(source), conf.DECODE_MEMORY)):
+    with decoding.budget.hold(min(_need(source), conf.DECODE_MEMORY)):
         try:
             source.turn, source.profile = containers.orientation(image.info.get("exif", b"")), _profile(image)
             # A square, as the picture may be about to turn.
@@ -367,7 +367,7 @@ def _needs_decoding(image: Image.Image) -> bool:
 
 def _mode(image: Any) -> str:
     """The mode in which its colours are converted, once it is flat."""
-    return {"L": "L", "I;16": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
+    return {"L": "L", "LA": "L", "I;16": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
 
 
 def _profile(image: Any, numbers: tuple[int, int] | None = None) -> bytes | None:
@@ -421,7 +421,7 @@ def _within(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
 def _encode_again(source: _Source) -> Photo:
     kind = source.kind
     most = min(max(GROWTH * source.size, SMALL), conf.MAX_IMAGE_BYTES)
-    with decoding.room.hold(_need(source)):
+    with decoding.budget.hold(_need(source)):
         image = _shrunk(source)
         if kind in ("PNG", "WEBP"):
             out = _Limited(most)
@@ -505,9 +505,8 @@ def _flat(strip: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> I
         # 16 bits a pixel: convert() would clip instead of scale.
         strip = strip.point(lambda value: value / 256).convert("L")
     elif strip.has_transparency_data:
-        strip = strip.convert("RGBA")
-        alpha = strip.getchannel("A")
-        strip = strip.convert("RGB")
+        alpha = strip.convert("RGBA").getchannel("A")
+        strip = strip.convert(_mode(strip))
     elif strip.mode not in ("RGB", "L", "CMYK"):
         strip = strip.convert("RGB")
     if transform is not None and strip.mode == transform.input_mode:

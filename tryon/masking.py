@@ -58,7 +58,7 @@ _FORMS: Final = (
     # Headers, also as a list of pairs or a dictionary shows them.
     ("bearer ", r"(bearer )[\w.~+/=-]{12,}", rf"\1{MASK}"),
     ("authorization", r"(authorization\\*['\"]?\s*[:=,]\s*b?\\*['\"]?(?:[a-z]+ )?)[^\s'\",}]{8,}", rf"\1{MASK}"),
-    ("-key", r"(x-(?:api-)?key\\*['\"]?\s*[:=,]\s*b?\\*['\"]?)[^\s'\",}]{8,}", rf"\1{MASK}"),
+    ("-key", r"(x-(?:goog-)?(?:api-)?key\\*['\"]?\s*[:=,]\s*b?\\*['\"]?)[^\s'\",}]{8,}", rf"\1{MASK}"),
     # Parameters of URLs and calls, and items of dictionaries.
     *((f"{end}=", rf"({name}=b?['\"]?)[^\s&'\"<>,)]+", rf"\1{MASK}") for end, name in NAMES.items()),
     *((f"{end}{q}:", rf"({name}{q}:\s*b?['\"])[^'\"]+", rf"\1{MASK}") for end, name in NAMES.items() for q in "'\""),

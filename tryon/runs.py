@@ -37,6 +37,7 @@ from .exceptions import (
     NotAnImage,
     NotKept,
     OutcomeUnknown,
+    StorageUnavailable,
     UserGone,
 )
 from .heartbeat import expiry, heartbeat
@@ -330,13 +331,19 @@ class _Whole(ContentFile):  # type: ignore[type-arg]  # it cannot be subscripted
 
 
 def store(tryon: TryOn, looked: Looked) -> list[str]:
-    """Write the files as they came; their names in the storage. What was written before an error is deleted."""
+    """Write the files as they came; their names in the storage.
+
+    What was written before an error is deleted. Raise ``StorageUnavailable`` for whatever the storage raises.
+    """
     storage, names = TryOn.image.field.storage, []
     try:
         for file in looked.all_files:
             names.append(storage.save(f"{tryon.file_stem}{file.suffix}", _Whole(file.data)))  # noqa: PERF401
-    except BaseException:
+    except BaseException as error:
         delete(*names)
+        if isinstance(error, Exception):
+            logger.exception("Could not store the picture of try-on %s.", tryon.pk)
+            raise StorageUnavailable from error
         raise
     return names
 

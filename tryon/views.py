@@ -105,7 +105,7 @@ class TryOnView(APIView):
         return exception_handler
 
     def perform_authentication(self, request: Request) -> None:
-        """Demand a user where one is needed. Wrong credentials count against the address that sends them."""
+        """Demand a user where one is needed. What is refused before counts against the address that sends it."""
         if request.method not in self.for_users:
             # Now, and without a demand: the browsable API asks who is looking when the answer is under way.
             with contextlib.suppress(APIException):
@@ -113,9 +113,9 @@ class TryOnView(APIView):
             return
         try:
             self.demand_user(request)
-        except (AuthenticationFailed, NotAuthenticated):
+        except (APIException, TryOnError) as error:
             throttle = TryOnThrottle()
-            if conf.THROTTLE_RPM and not throttle.count(request._request):
+            if _is_the_clients(error) and conf.THROTTLE_RPM and not throttle.count(request._request):
                 self.throttled(request, throttle.wait())
             raise
 
@@ -148,6 +148,12 @@ class TryOnView(APIView):
         return isinstance(getattr(request, "accepted_renderer", None), BrowsableAPIRenderer)
 
 
+def _is_the_clients(error: APIException | TryOnError) -> bool:
+    """Whether it is the client's fault, and not counted yet."""
+    status = error.status if isinstance(error, TryOnError) else error.status_code
+    return status < 500 and not isinstance(error, Throttled)
+
+
 class CreateImageView(TryOnView):
     """Put a garment on a person: give two photos, get the picture."""
 
@@ -157,6 +163,8 @@ class CreateImageView(TryOnView):
     parser_classes = [bodies.JSONParser, bodies.FormParser, bodies.MultiPartParser]
     serializer_class = CreateImageSerializer
     for_users = ("POST",)
+    is_over = False
+    """Whether nobody waits for the answer any more, while the entering hop may still read the body."""
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> CreateImageSerializer:
         """Lets the browsable API show a form."""
@@ -180,6 +188,7 @@ class CreateImageView(TryOnView):
         except Exception as error:  # noqa: BLE001 - exception_handler() knows what each of them means
             return await sync_to_async(self.respond_to)(error)
         finally:
+            self.is_over = True
             bodies.close_files(self.request)
             if isinstance(request, WSGIRequest):  # then the event loop ends with the request
                 await close_providers()
@@ -217,7 +226,13 @@ class CreateImageView(TryOnView):
 
     def enter(self) -> runs.Order:
         """Everything that happens before the run exists, in the entering hop."""
-        request = self.request
+        try:
+            return self.read_order(self.request)
+        finally:
+            if self.is_over:
+                bodies.close_files(self.request)
+
+    def read_order(self, request: Request) -> runs.Order:
         check_host(request._request)
         bodies.check_size(request._request)
         connect()

@@ -89,6 +89,15 @@ def test_a_body_that_does_not_say_it_is_stopped() -> None:
         asyncio.run(get(server))
 
 
+def test_a_full_disk_is_not_the_servers_fault() -> None:
+    with VendorServer(Answer(body=b"x" * 500)) as server, open("/dev/full", "wb", buffering=0) as full:
+        host = f"127.0.0.1:{server.port}"
+        with pytest.raises(downloads.NotWritten, match="No space left"):
+            asyncio.run(
+                downloads.download_to(full, f"http://{host}/a", max_bytes=1000, timeout=LONG, allowed_hosts=[host])
+            )
+
+
 def test_a_body_has_only_the_time_that_its_head_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other way round, a server would get twice the time."""
     later = 0.0

@@ -159,6 +159,13 @@ ENCODINGS: Final = [
         "a surrogate in UTF-8", 400, "parse_error", written("catalog_id", '"X"').replace(b'"X"', b'"\xed\xa0\x80"')
     ),
     Hostile("JSON in the charset bz2", 200, content_type=f"{JSON}; charset=bz2"),
+    Hostile(
+        "a charset that nobody knows",
+        400,
+        "parse_error",
+        content_type=f"{JSON}; charset*=bogus''x",
+        says="Content-Type",
+    ),
     Hostile("JSON in no charset", 200, content_type=f"{JSON}; charset=nonsense"),
     *[
         Hostile(f"a form in {charset}", 400, "parse_error", form(), f"{FORM}; charset={charset}")
@@ -191,8 +198,8 @@ SYNTAX: Final = [
     Hostile("a third photo, in an unknown object", 400, "parse_error", order(x={"user_image": uri(PERSON)})),
     Hostile("a photo that is no base64", 400, "invalid", order(user_image="data:image/jpeg;base64,!")),
     Hostile("a photo with a quotation mark", 400, "invalid", order(user_image='data:image/jpeg;base64,"')),
-    Hostile("a photo with a bad escape", 400, "parse_error", written("user_image", r'"data:;base64,\u00"')),
-    Hostile("a photo of a surrogate", 400, "parse_error", written("user_image", r'"data:;base64,\ud800"')),
+    Hostile("a photo with a bad escape", 400, "invalid", written("user_image", r'"data:;base64,\u00"')),
+    Hostile("a photo of a surrogate", 400, "invalid", written("user_image", r'"data:;base64,\ud800"')),
     Hostile("a photo of 100 parameters", 400, "invalid", order(user_image=f"data:{';a' * 100};base64,AAAA")),
     Hostile("two names", 400, "parse_error", and_more(', "catalog_id": "b"'), says="'catalog_id' stands twice"),
     Hostile("two names, one escaped", 400, "parse_error", and_more(r', "catalog\u005fid": "b"')),

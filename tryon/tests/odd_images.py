@@ -342,6 +342,11 @@ def _white_below() -> Image.Image:
 put("PNG with alpha", lambda: _halves("PNG"), Accepted(PNG, _white_below()))
 put("WebP with alpha", lambda: _halves("WEBP"), Accepted(PNG, _white_below()))
 put("AVIF with alpha", lambda: _halves("AVIF"), Accepted(JPEG, _white_below()))
+put(
+    "PNG, grey with alpha and a linear profile",
+    lambda: encoded(Image.new("LA", (96, 128), (100, 255)), "PNG", icc_profile=_linear_grey()),
+    Accepted(PNG, Image.new("RGB", (96, 128), (168, 168, 168))),
+)
 put("PNG, grey with alpha", lambda: encoded(picture().convert("LA"), "PNG"), Accepted(PNG, picture().convert("L")))
 put("PNG with a palette", lambda: encoded(picture().quantize(256), "PNG"), Accepted(PNG, picture()))
 put(
@@ -417,6 +422,24 @@ put(
     lambda: encoded(picture(), icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()),
     _same(JPEG),
 )
+
+
+def _linear_grey() -> bytes:
+    """An ICC profile of one curve that bends nothing."""
+    white = struct.pack(">iii", 63190, 65536, 54061)  # D50, in 65536ths
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, 256) + bytes(2)
+    parts = {
+        b"wtpt": b"XYZ " + bytes(4) + white,
+        b"kTRC": curve,
+        b"desc": b"desc" + bytes(4) + b"\0\0\0\1" + bytes(80),
+    }
+    start, table, body = 128 + 4 + 12 * len(parts), len(parts).to_bytes(4), b""
+    for name, part in parts.items():
+        table += name + struct.pack(">II", start + len(body), len(part))
+        body += part
+    head = b"\2\x10\0\0mntrGRAYXYZ " + bytes(12) + b"acsp" + bytes(28) + white
+    profile = bytes(8) + head.ljust(120, b"\0") + table + body
+    return len(profile).to_bytes(4) + profile[4:]
 
 
 def _srgb() -> bytes:

@@ -168,6 +168,18 @@ def test_wrong_keys_are_throttled_by_address(shop: Shop, tryon: Callable[..., No
 
 
 @pytest.mark.one_database
+@pytest.mark.usefixtures("stopped_clock")
+@pytest.mark.parametrize("body", ["no JSON", f'{{"catalog_id": "{"x" * 70_000}"}}', '{"api_key": "x"}'])
+def test_bodies_of_which_nobody_knows_the_sender_are_throttled_by_address(
+    shop: Shop, tryon: Callable[..., None], body: str
+) -> None:
+    tryon(THROTTLE_RPM=2)
+    refusals = [shop.post(body).status_code for _ in range(3)]
+    assert set(refusals[:2]) <= {400, 413}
+    assert refusals[2] == 429
+
+
+@pytest.mark.one_database
 def test_wrong_credentials_are_401_although_the_hosts_first_class_is_for_sessions(
     shop: Shop, tryon: Callable[..., None]
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tryon import images
-from tryon.decoding import Room, room
+from tryon.decoding import Budget, budget
 from tryon.exceptions import ImageTooLarge, UnusableImage
 from tryon.images import decoders, normalise
 
@@ -115,7 +115,7 @@ def test_ten_at_once_stay_within_the_limit(name: str, tmp_path: Path) -> None:
 
 def test_no_more_is_taken_than_there_is_and_much_is_not_overtaken_by_little(tryon: Callable[..., None]) -> None:
     tryon(DECODE_MEMORY=100)
-    place, order, first, held = Room(), [], threading.Event(), threading.Event()
+    place, order, first, held = Budget(), [], threading.Event(), threading.Event()
 
     def hold(need: int, name: str) -> None:
         with place.hold(need):
@@ -149,7 +149,7 @@ def test_what_never_fits_is_refused_and_failures_give_their_room_back(tryon: Cal
     cut_off = cut_off[:-3000] + cut_off[-12:]
     with pytest.raises(UnusableImage):
         normalise(cut_off, field="f")
-    assert room._taken == 0
+    assert budget._taken == 0
 
 
 def test_a_decode_that_nobody_waits_for_any_more_is_not_begun() -> None:

@@ -444,8 +444,15 @@ def test_a_run_of_a_user_that_is_deleted_meanwhile_is_erased_when_it_ends(shop: 
 
 
 @pytest.mark.one_database("postgresql")
-def test_no_run_begins_between_the_flag_and_the_end_of_its_user(shop: Shop) -> None:
+@pytest.mark.parametrize("has_account", [True, False])
+def test_no_run_begins_between_the_flag_and_the_end_of_its_user(
+    shop: Shop, tryon: Callable[..., None], has_account: bool
+) -> None:
     outcome: list[Any] = []
+    if not has_account:
+        tryon(PRICE=0)
+        CreditAccount.objects.update(user=None)
+        shop.user = User.objects.get(username="ada")
     order = order_of(shop)
 
     def begin() -> None:

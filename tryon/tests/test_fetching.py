@@ -13,7 +13,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from providers.tests.vendor import Answer, Call, VendorServer
-from tryon import fetching
+from tryon import bodies, fetching
 from tryon.exceptions import ImageTooLarge, ImageUnreachable
 
 
@@ -221,11 +221,11 @@ def test_without_urls_none_is_opened(server: HTTPServer, tryon: Callable[..., No
     assert not server.log
 
 
-@pytest.mark.parametrize("size", [1000, fetching.IN_MEMORY + 1])
+@pytest.mark.parametrize("size", [1000, bodies.IN_MEMORY + 1])
 def test_a_photo_waits_on_the_disk_if_it_is_large(server: HTTPServer, size: int) -> None:
     server.expect_request("/a").respond_with_data(b"x" * size)
     with asyncio.run(fetching.fetch(server.url_for("/a"), field="f")) as photo:
         assert photo.size == size
         spooled: Any = photo.file
-        assert spooled._rolled is (size > fetching.IN_MEMORY)
+        assert spooled._rolled is (size > bodies.IN_MEMORY)
         assert photo.read() == b"x" * size

@@ -244,7 +244,8 @@ def test_a_record_in_which_nothing_is_masked_stays_as_it_is() -> None:
 
 
 def test_a_secret_by_its_name_is_masked_in_extras(out: io.StringIO) -> None:
-    logger.info("with", extra={"api_key": "abcdefgh", "a": {"Authorization": "abcdefgh", "x-api-key": "abcdefgh"}})
+    headers = {"Authorization": "abcdefgh", "x-api-key": "abcdefgh", "x-goog-api-key": "abcdefgh"}
+    logger.info("with %s", headers, extra={"api_key": "abcdefgh", "a": headers})
     assert "abcdefgh" not in out.getvalue()
 
 

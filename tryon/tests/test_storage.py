@@ -13,7 +13,7 @@ from settings.base import result_storage
 from tryon.models import TryOn
 
 from .services import s3_server
-from .shop import Shop
+from .shop import RELEASED, Shop
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -49,6 +49,19 @@ def test_the_storage_is_looked_up_when_it_is_used(shop: Shop, settings: Settings
     settings.MEDIA_ROOT = tmp_path / "elsewhere"
     shop.post()
     assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+
+
+def test_a_storage_that_takes_nothing_costs_nothing(
+    shop: Shop, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.MEDIA_ROOT = tmp_path / "file"
+    settings.MEDIA_ROOT.write_text("no folder")
+    response = shop.post()
+    assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
+    assert response.headers["Retry-After"]
+    assert shop.ledger()[1:] == RELEASED
+    [record] = [record for record in caplog.records if "Could not store" in record.getMessage()]
+    assert record.exc_info
 
 
 def test_an_unknown_kind_of_storage_is_refused_by_name() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import gc
 import io
 import json
+import threading
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import Client
+from django.test import AsyncClient, Client
 from PIL import Image
 from pytest_django import Settings
 
@@ -21,6 +26,7 @@ from tryon import bodies
 from tryon.models import TryOn
 
 from .shop import CHARGED, RELEASED, URL, Shop, jpeg
+from .uvicorn_process import wait_until
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -306,6 +312,80 @@ def test_large_bodies_are_parsed_one_after_the_other(shop: Shop, monkeypatch: py
         assert response.headers["Retry-After"]
         assert shop.post().status_code == 200, "a small one waits for nobody"
     assert shop.post(large).status_code == 200
+
+
+def test_under_wsgi_who_sends_slowly_holds_up_nobody(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE", 0.01)
+    large = json.dumps(order(shop, user_image=uri(noise(300, 300)), catalog_image=uri(GARMENT)))
+
+    class Slow(io.BytesIO):
+        def read(self, *args: Any) -> bytes:
+            if not answers:
+                answers.append(shop.post(large))
+            return super().read(*args)
+
+    answers: list[Any] = []
+    slow: dict[str, Any] = {"wsgi.input": Slow(large.encode()), "CONTENT_LENGTH": str(len(large))}
+    answers.append(Client().generic("POST", URL, **slow, CONTENT_TYPE="application/json"))
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        pytest.param("application/json", b" " * 5_000_000, id="no JSON"),
+        pytest.param("application/json", b'{"a": "%s"}' % (b"a" * 5_000_000), id="a long text"),
+        pytest.param(
+            "application/json",
+            b'{"user_image": "data:;base64,%s", "user_image": 1}' % (b"AAAA" * 1_000_000),
+            id="twice",
+        ),
+        pytest.param("application/json", b'{"user_image": "data:;base64,%s%%"}' % (b"A" * 5_000_000), id="no base64"),
+        pytest.param("application/x-www-form-urlencoded", b"a=1&a=" + b"a" * 2_400_000, id="a form"),
+    ],
+)
+def test_a_body_that_is_refused_is_gone_at_once(kind: str, body: bytes) -> None:
+    async def refuse() -> int:
+        return (await AsyncClient().generic("POST", URL, body, content_type=kind)).status_code
+
+    async def main() -> int:
+        assert await refuse() in (400, 413)
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            await refuse()
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+
+    assert async_to_sync(main)() < 1.5 * len(body), "what the test's own client sends is still there"
+
+
+def test_a_client_that_goes_while_its_photos_are_read_leaves_no_file_open(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, opened = bodies.file_of, []
+    is_reading, has_gone = threading.Event(), threading.Event()
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        opened.append(make(*args, **kwargs))
+        is_reading.set()
+        has_gone.wait(60)
+        return opened[-1]
+
+    async def main() -> None:
+        body = json.dumps(order(shop, user_image=uri(PERSON), catalog_image=uri(GARMENT)))
+        request = asyncio.create_task(AsyncClient().post(URL, body, content_type="application/json"))
+        await asyncio.to_thread(is_reading.wait, 60)
+        request.cancel()
+        asyncio.get_running_loop().call_later(0.1, has_gone.set)
+        await asyncio.wait([request])
+        await asyncio.to_thread(wait_until, lambda: len(opened) == 2 and all(file.closed for file in opened))
+
+    monkeypatch.setattr(bodies, "file_of", slow)
+    async_to_sync(main)()
 
 
 def test_the_form_of_the_browsable_api_takes_files(shop: Shop) -> None:
