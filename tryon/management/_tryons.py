@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from .. import pipeline, runs
 from ..dispatch import close_providers
-from ..exceptions import GenerationFailed, ImageUnreachable, TryOnError
+from ..exceptions import GenerationFailed, ImageUnreachable, StorageUnavailable, TryOnError
 from ..models import TryOn
 from ..samples import sample
 from ..threads import in_thread
@@ -32,7 +32,7 @@ OPTIONS: Final = {
 }
 """What the API's fields are called here."""
 
-NOT_FOR_CLIENTS: Final = (GenerationFailed, ImageUnreachable)
+NOT_FOR_CLIENTS: Final = (GenerationFailed, ImageUnreachable, StorageUnavailable)
 """Errors that keep their reason from a client. The operator may know it."""
 
 

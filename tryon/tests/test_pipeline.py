@@ -23,7 +23,13 @@ from providers.fake import FakeProvider
 from tryon import pipeline, runs
 from tryon.conf import conf
 from tryon.credits import LedgerCredits
-from tryon.exceptions import GenerationFailed, ImageUnreachable, InsufficientCredits, OutcomeUnknown
+from tryon.exceptions import (
+    GenerationFailed,
+    ImageUnreachable,
+    InsufficientCredits,
+    OutcomeUnknown,
+    StorageUnavailable,
+)
 from tryon.heartbeat import heartbeat
 from tryon.models import CreditEntry, TryOn
 from tryon.recovery import Recovered, recover
@@ -415,10 +421,12 @@ def _assert_nothing_charged(shop: Shop, media: Path) -> None:
 def test_a_storage_that_fails_costs_nothing(shop: Shop, media: Path) -> None:
     media.parent.mkdir(exist_ok=True)
     media.write_text("a file where the folder should be")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(StorageUnavailable):
         run(lambda: order(shop))
     assert shop.balance() == 3
-    assert TryOn.objects.get().status == "failed"
+    failed = TryOn.objects.get()
+    assert (failed.status, failed.error_code) == ("failed", "storage_unavailable")
+    assert failed.error_detail.startswith("FileExistsError: ")
 
 
 def test_a_free_picture_has_a_hold_and_an_end_as_any_other(
