@@ -203,7 +203,10 @@ class FormParser(parsers.BaseParser):
                 f"A urlencoded form may have {MAX_FORM:,} bytes. Send photos as multipart/form-data, or as JSON."
             )
         with _arrived(stream, parser_context) as whole, _turn(parser_context):
-            form = QueryDict(whole.read(), encoding=get_encoding(parser_context))
+            body = whole.read()
+            if 3 * body.count(b"%") > MAX_TEXT + len(body) // 4:  # a photo in base64 has a seventh of it in escapes
+                raise BodyTooLarge(f"The form has more than {MAX_TEXT:,} bytes of escaped text besides its photos.")
+            form = QueryDict(body, encoding=get_encoding(parser_context))
             return _with_files(form, MultiValueDict())
 
 

@@ -172,6 +172,7 @@ ENCODINGS: Final = [
         for charset in ("bz2", "hex", "rot13", "zlib", "undefined", "idna", "punycode")
     ],
     Hostile("a form in UTF-16", 400, "invalid", form(), f"{FORM}; charset=utf-16"),
+    Hostile("a form of escapes", 413, "body_too_large", b"a=" + b"%F0%9F%98%80" * 10_000, FORM, says="escaped text"),
     Hostile("a form in no charset", 200, body=form(), content_type=f"{FORM}; charset=nonsense"),
     Hostile("a form in latin-1", 200, body=form(catalog_id="\xe9"), content_type=f"{FORM}; charset=latin-1"),
     Hostile("a form with invalid UTF-8", 200, body=form() + b"&%ff%fe=%ff&\xff=\xfe", content_type=FORM),
