@@ -478,3 +478,22 @@ def test_works_with_httpx2_as_well() -> None:
         [sys.executable, "-c", code, *options, *warnings, __file__, table], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_what_a_server_sends_besides_its_body_is_bounded_under_tls_as_well() -> None:
+    class Endless(httpcore.AsyncNetworkStream):
+        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            return bytes(max_bytes)
+
+        async def start_tls(self, *args: Any) -> httpcore.AsyncNetworkStream:
+            return self
+
+    async def read() -> int:
+        stream = await http._GuardedStream(Endless()).start_tls(http._tls(), "localhost")
+        size = 0
+        while size < 10 * http.MAX_AROUND_BODY:
+            size += len(await stream.read(1000))
+        return size
+
+    with pytest.raises(httpcore.RemoteProtocolError, match="that are no body"):
+        asyncio.run(read())

@@ -98,6 +98,12 @@ def test_when_the_window_is_over_keys_are_looked_at_again(shop: Shop, tryon: Cal
         assert in_body(shop, shop.key).status_code == 429
 
 
+def test_a_key_under_another_users_name_is_a_guess(shop: Shop, tryon: Callable[..., None]) -> None:
+    tryon(KEY_GUESSES=1)
+    assert shop.post(shop.body | {"user_id": "grace"}, REMOTE_ADDR=HERE).status_code == 401
+    assert in_body(shop, shop.key).status_code == 429
+
+
 def test_the_same_wrong_key_in_a_loop_is_one_guess(shop: Shop, tryon: Callable[..., None]) -> None:
     tryon(KEY_GUESSES=2)
     old = guess()
