@@ -499,7 +499,7 @@ def _strips(source: _Source, size: tuple[int, int]) -> Image.Image:
 
 
 def _flat(strip: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
-    """RGB pixels in sRGB; transparency is laid on white, as a catalogue shows it."""
+    """Pixels in sRGB, grey or RGB; transparency is laid on white, as a catalogue shows it."""
     alpha = None
     if strip.mode.startswith("I;16") or strip.mode in ("I", "F"):
         # 16 bits a pixel: convert() would clip instead of scale.
@@ -508,10 +508,11 @@ def _flat(strip: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> I
         alpha = strip.convert("RGBA").getchannel("A")
         strip = strip.convert(_mode(strip))
     elif strip.mode not in ("RGB", "L", "CMYK"):
-        strip = strip.convert("RGB")
+        strip = strip.convert("L" if strip.mode == "1" else "RGB")
     if transform is not None and strip.mode == transform.input_mode:
         strip = ImageCms.applyTransform(strip, transform) or strip
-    strip = strip.convert("RGB")
+    if strip.mode != "L":
+        strip = strip.convert("RGB")
     if alpha is not None:
         white = Image.new("RGB", strip.size, "white")
         white.paste(strip, mask=alpha)
