@@ -57,8 +57,11 @@ BACKSLASH: Final = ord("\\")
 ESCAPED: Final = {
     rb"\/": b"/",
     **{rb"\u00" + code: letter for code, letter in ((b"2b", b"+"), (b"2B", b"+"), (b"3d", b"="), (b"3D", b"="))},
+    rb"\r": b"",
+    rb"\n": b"",
 }
-"""Letters of base64 that some write in JSON like this: PHP a slash, .NET a plus, Gson an equals sign."""
+"""Letters of base64 that some write in JSON like this: PHP a slash, .NET a plus, Gson an equals sign; and
+the line breaks of MIME's base64."""
 MOST_ESCAPED: Final = 1.5
 """Times a photo's bytes that a ``data:`` URI has which is escaped like that; a third more without."""
 DATA_URI: Final = re.compile(
@@ -351,7 +354,7 @@ def _with_files(data: QueryDict, files: MultiValueDict[str, Upload]) -> parsers.
         for name in PHOTO_FIELDS:
             text = data.get(name, "")
             if text[:5].lower() == "data:":
-                files[name] = left[name] = _file_for(name, text.encode())
+                files[name] = left[name] = _file_for(name, re.sub("[\r\n]", "", text).encode())
                 del data[name]
         left.clear()
     return parsers.DataAndFiles(data, files)

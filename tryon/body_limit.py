@@ -129,7 +129,13 @@ def _unreadable(scope: Any) -> str:
 
 
 def _id(scope: Any) -> str:
-    return request_id.choose(b",".join(_headers(scope, request_id.HEADER.lower().encode())).decode("latin-1"))
+    """The request's id, the same whenever it is asked for."""
+    state = scope.setdefault("state", {})
+    if "tryon_request_id" not in state:
+        sent = b",".join(_headers(scope, request_id.HEADER.lower().encode())).decode("latin-1")
+        state["tryon_request_id"] = request_id.choose(sent)
+    chosen: str = state["tryon_request_id"]
+    return chosen
 
 
 def _headers(scope: Any, name: bytes) -> list[bytes]:
@@ -147,7 +153,7 @@ async def _refuse(scope: Any, send: Send, status: int, code: str, detail: str) -
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         "Connection": "close",
-        request_id.HEADER: request_id.current.get() or _id(scope),
+        request_id.HEADER: _id(scope),
         **COMMON,
         POLICY: DATA,
     }

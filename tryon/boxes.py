@@ -1,7 +1,8 @@
 """What AVIF and HEIC files say of themselves (ISO 14496-12, ISO 23008-12), before a decoder believes it.
 
 Their decoders take the size of what they decode from deep inside the file, not from where its header claims it. Here
-every place is read that may say one, and the largest counts.
+every place is read that may say one, and the largest counts. So does how often a decoder goes through the same: a
+picture may be made of one tile a thousand times, or have a thousand frames of which it shows one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ CODED: Final = frozenset({b"hvc1", b"av01"})
 ITEMS: Final = CODED | {b"grid", b"Exif", b"mime", b"uri ", b"tmap"}
 """Kinds of items: coded pictures, pictures made of tiles, metadata, and recipes for brighter screens."""
 HEVC_PARAMETERS: Final = 33
-LAST_HEVC_SLICE: Final = 31
 AV1_SEQUENCE_HEADER: Final = 1
 AV1_FRAMES: Final = frozenset({3, 6})
 """A frame's header, with its tiles elsewhere or with them."""
@@ -28,10 +28,8 @@ class Stills:
 
     pixels: int = 0
     """Of the largest picture, coded or to be put together."""
-    tile: int = 0
-    """Pixels of the largest coded picture: a tile, or the whole."""
-    coded: int = 0
-    """Coded pictures: tiles as often as they are laid, thumbnails, masks, depths, and frames of which one is shown."""
+    decoded: int = 0
+    """That a decoder goes through to show the picture and its mask; it leaves thumbnails and the like alone."""
     deep: bool = False
     """Whether one has more than 8 bits a sample."""
     samples: float = 1
@@ -40,15 +38,14 @@ class Stills:
     """Numbers of primaries and transfer function (ITU-T H.273); those of sRGB if there are none."""
     parts: int = 0
 
-    def count(self) -> None:
-        self.parts += 1
+    def count(self, parts: int = 1) -> None:
+        self.parts += parts
         if self.parts > MAX_BOXES:
             raise ValueError(f"the image has more than {MAX_BOXES:,} parts")
 
-    def see(self, width: int, height: int, *, coded: bool = False) -> None:
+    def see(self, width: int, height: int) -> int:
         self.pixels = max(self.pixels, width * height)
-        if coded:
-            self.tile = max(self.tile, width * height)
+        return width * height
 
 
 @dataclass(slots=True)
@@ -58,10 +55,30 @@ class _Items:
     kinds: dict[int, bytes] = field(default_factory=dict)
     places: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
     """Where each item's bytes are: construction method, offset, length."""
+    properties: list[_Property] = field(default_factory=list)
+    owned: dict[int, list[int]] = field(default_factory=dict)
+    """Numbers of each item's properties, the first of which is 1."""
+    parts: dict[int, list[int]] = field(default_factory=dict)
+    """Items of which an item is made."""
+    laid: dict[int, int] = field(default_factory=dict)
+    """How many tiles a picture of tiles lays."""
+    coded: dict[int, int] = field(default_factory=dict)
+    """Pixels of all frames that an item's own bytes say it has; 0 if its properties alone say it."""
     idat: bytes = b""
     primary: int = 0
-    has_mask: bool = False
     has_nclx: bool = False
+
+    def properties_of(self, item: int) -> list[_Property]:
+        return [self.properties[number - 1] for number in self.owned.get(item, []) if number]
+
+    def is_mask(self, item: int) -> bool:
+        return any(each.is_mask for each in self.properties_of(item))
+
+
+@dataclass(slots=True)
+class _Property:
+    pixels: int = 0
+    is_mask: bool = False
 
 
 def look(data: bytes) -> Stills:
@@ -72,17 +89,33 @@ def look(data: bytes) -> Stills:
             if kind == b"moov":
                 raise ValueError("the file is a sequence of pictures")
             if kind == b"meta":
+                if items.kinds:
+                    raise ValueError("the picture is of a rare kind: described twice")
                 _look_into_meta(body[4:], found, items)
         if unknown := set(items.kinds.values()) - ITEMS:
             raise ValueError(f"the picture is of a rare kind: {sorted(unknown)[0]!r}")
         if items.kinds.get(items.primary) not in CODED | {b"grid"}:
             raise ValueError("the file has no picture")
         _look_into_items(data, found, items)
+        masks = [item for item in items.kinds if items.is_mask(item) and item != items.primary]
+        found.decoded = sum(_decoded(item, found, items) for item in (items.primary, *masks))
+        found.samples += bool(masks)
     except (IndexError, RecursionError) as error:
         raise ValueError("the image is cut off") from error
-    if items.has_mask:
-        found.samples += 1
     return found
+
+
+def _decoded(item: int, found: Stills, items: _Items) -> int:
+    """Pixels that a decoder goes through to show the item."""
+    if items.kinds.get(item) == b"grid":
+        tiles = items.parts.get(item, [])
+        if any(items.kinds.get(tile) not in CODED for tile in tiles):
+            raise ValueError("the picture is of a rare kind: tiles of tiles")
+        return items.laid.get(item, 0) * max((_decoded(tile, found, items) for tile in set(tiles)), default=0)
+    if item not in items.coded:
+        return 0
+    said = max((each.pixels for each in items.properties_of(item)), default=0)
+    return max(items.coded[item], said or found.pixels)
 
 
 def _boxes(data: bytes, found: Stills) -> Iterator[tuple[bytes, bytes]]:
@@ -111,12 +144,37 @@ def _look_into_meta(body: bytes, found: Stills, items: _Items) -> None:
                 items.kinds[int.from_bytes(entry[4 : 4 + wide])] = entry[6 + wide : 10 + wide]
         elif kind == b"iloc":
             _read_places(box, found, items)
+        elif kind == b"iref":
+            _read_parts(box, found, items)
         elif kind == b"idat":
             items.idat = box
         elif kind == b"iprp":
             for name, container in _boxes(box, found):
                 if name == b"ipco":
                     _look_into_properties(container, found, items)
+                elif name == b"ipma":
+                    _read_owners(container, found, items)
+
+
+def _read_parts(box: bytes, found: Stills, items: _Items) -> None:
+    wide = 4 if box[0] else 2
+    for kind, body in _boxes(box[4:], found):
+        if kind == b"dimg":
+            numbers = [int.from_bytes(body[at : at + wide]) for at in range(wide + 2, len(body), wide)]
+            found.count(len(numbers))
+            items.parts.setdefault(int.from_bytes(body[:wide]), []).extend(numbers)
+
+
+def _read_owners(box: bytes, found: Stills, items: _Items) -> None:
+    wide, size = 4 if box[0] else 2, 2 if box[3] & 1 else 1
+    position = 8
+    for _ in range(int.from_bytes(box[4:8])):
+        item, count = int.from_bytes(box[position : position + wide]), box[position + wide]
+        position += wide + 1
+        found.count(1 + count)
+        numbers = [int.from_bytes(box[at : at + size]) for at in range(position, position + size * count, size)]
+        items.owned.setdefault(item, []).extend(number & (0x7F if size == 1 else 0x7FFF) for number in numbers)
+        position += size * count
 
 
 def _read_places(box: bytes, found: Stills, items: _Items) -> None:
@@ -144,15 +202,18 @@ def _read_places(box: bytes, found: Stills, items: _Items) -> None:
 
 
 def _look_into_properties(box: bytes, found: Stills, items: _Items) -> None:
+    if items.properties:
+        raise ValueError("the picture is of a rare kind: two lists of properties")
     for kind, body in _boxes(box, found):
+        items.properties.append(each := _Property())
         if kind == b"ispe":
-            found.see(int.from_bytes(body[4:8]), int.from_bytes(body[8:12]))
+            each.pixels = found.see(int.from_bytes(body[4:8]), int.from_bytes(body[8:12]))
         elif kind == b"hvcC":
             colours, bits = body[16] & 3, 8 + max(body[17] & 7, body[18] & 7)
             _note_samples(found, (1, 1.5, 2, 3)[colours], bits)
             if body[21] & 3 != 3:
                 raise ValueError("the picture is of a rare kind: HEVC with short lengths")
-            _look_into_hvcc(body, found)
+            each.pixels = _look_into_hvcc(body, found)
         elif kind == b"av1C":
             flags = body[2]
             _note_samples(
@@ -160,9 +221,9 @@ def _look_into_properties(box: bytes, found: Stills, items: _Items) -> None:
                 1 if flags & 0x10 else 3 if not flags & 8 else 2 if not flags & 4 else 1.5,
                 10 if flags & 0x40 else 8,
             )
-            _look_into_av1(body[4:], found)
+            each.pixels, _ = _look_into_av1(body[4:], found)
         elif kind == b"auxC" and (b":alpha" in body or b"auxid:1\0" in body):
-            items.has_mask = True
+            each.is_mask = True
         elif kind == b"colr" and body[:4] == b"nclx" and not items.has_nclx:
             found.nclx = int.from_bytes(body[4:6]), int.from_bytes(body[6:8])
             items.has_nclx = True
@@ -190,18 +251,20 @@ def _look_into_items(data: bytes, found: Stills, items: _Items) -> None:
             parts.append(source[offset : offset + length])
         body = b"".join(parts)
         if kind == b"grid":
-            _look_into_grid(body, found)
-            continue
-        if kind == b"hvc1":
-            _look_into_hevc(body, found)
+            items.laid[item] = _look_into_grid(body, found)
+        elif kind == b"hvc1":
+            items.coded[item] = _look_into_hevc(body, found)  # of its pictures decoders take the first
         else:
-            _look_into_av1(body, found)
+            pixels, frames = _look_into_av1(body, found)
+            said = max((each.pixels for each in items.properties_of(item)), default=0)
+            items.coded[item] = frames * (max(pixels, said) or found.pixels)
 
 
-def _look_into_grid(body: bytes, found: Stills) -> None:
+def _look_into_grid(body: bytes, found: Stills) -> int:
+    """How many tiles it lays."""
     size = 4 if body[1] & 1 else 2
-    found.coded += (body[2] + 1) * (body[3] + 1)
     found.see(int.from_bytes(body[4 : 4 + size]), int.from_bytes(body[4 + size : 4 + 2 * size]))
+    return (body[2] + 1) * (body[3] + 1)
 
 
 class _Bits:
@@ -227,35 +290,34 @@ class _Bits:
         return (1 << zeros) - 1 + self.take(zeros)
 
 
-# HEVC (ITU-T H.265, section 7.3.2.2)
+# HEVC (ITU-T H.265, section 7.3.2.2): the pixels of the largest picture that is announced
 
 
-def _look_into_hvcc(body: bytes, found: Stills) -> None:
-    position = 23
+def _look_into_hvcc(body: bytes, found: Stills) -> int:
+    position, pixels = 23, 0
     for _ in range(body[22]):
         units = int.from_bytes(body[position + 1 : position + 3])
         position += 3
         for _ in range(units):
             length = int.from_bytes(body[position : position + 2])
-            _look_into_unit(body[position + 2 : position + 2 + length], found)
+            pixels = max(pixels, _look_into_unit(body[position + 2 : position + 2 + length], found))
             position += 2 + length
+    return pixels
 
 
-def _look_into_hevc(body: bytes, found: Stills) -> None:
-    position = 0
+def _look_into_hevc(body: bytes, found: Stills) -> int:
+    position = pixels = 0
     while position + 4 < len(body):
         length = int.from_bytes(body[position : position + 4])
-        _look_into_unit(body[position + 4 : position + 4 + length], found)
+        pixels = max(pixels, _look_into_unit(body[position + 4 : position + 4 + length], found))
         position += 4 + length
+    return pixels
 
 
-def _look_into_unit(unit: bytes, found: Stills) -> None:
+def _look_into_unit(unit: bytes, found: Stills) -> int:
     found.count()
-    kind = (unit[0] >> 1) & 63 if unit else -1
-    if 0 <= kind <= LAST_HEVC_SLICE and unit[2] & 128:  # the first slice of a picture
-        found.coded += 1
-    if kind != HEVC_PARAMETERS:
-        return
+    if not unit or (unit[0] >> 1) & 63 != HEVC_PARAMETERS:
+        return 0
     bits = _Bits(unit[:200].replace(b"\0\0\3", b"\0\0")[2:])
     bits.take(4)
     layers = bits.take(3)
@@ -273,17 +335,18 @@ def _look_into_unit(unit: bytes, found: Stills) -> None:
     if bits.take(1):
         for _ in range(4):
             bits.exponential()
-    found.see(width, height, coded=True)
     if colours > 3:
         raise ValueError("the image is damaged")
     _note_samples(found, (1, 1.5, 2, 3)[colours], 8 + max(bits.exponential(), bits.exponential()))
+    return found.see(width, height)
 
 
 # AV1 (section 5.5)
 
 
-def _look_into_av1(body: bytes, found: Stills) -> None:
-    position = 0
+def _look_into_av1(body: bytes, found: Stills) -> tuple[int, int]:
+    """Pixels of the largest picture that is announced, and how many frames there are."""
+    position = pixels = frames = 0
     while position < len(body):
         found.count()
         first = body[position]
@@ -299,20 +362,22 @@ def _look_into_av1(body: bytes, found: Stills) -> None:
                     break
         kind = (first >> 3) & 15
         if kind in AV1_FRAMES:
-            found.coded += 1
+            frames += 1
         elif kind == AV1_SEQUENCE_HEADER:
-            _look_into_sequence_header(_Bits(body[position : position + min(length, 500)]), found)
+            header = _Bits(body[position : position + min(length, 500)])
+            pixels = max(pixels, _look_into_sequence_header(header, found))
         position += length
+    return pixels, frames
 
 
-def _look_into_sequence_header(bits: _Bits, found: Stills) -> None:
+def _look_into_sequence_header(bits: _Bits, found: Stills) -> int:
     bits.take(4)
     if bits.take(1):
         bits.take(5)
     else:
         _skip_operating_points(bits)
     width_bits, height_bits = bits.take(4) + 1, bits.take(4) + 1
-    found.see(bits.take(width_bits) + 1, bits.take(height_bits) + 1, coded=True)
+    return found.see(bits.take(width_bits) + 1, bits.take(height_bits) + 1)
 
 
 def _skip_operating_points(bits: _Bits) -> None:

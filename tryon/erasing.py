@@ -116,7 +116,8 @@ def _delete_rows(ids: list[UUID]) -> list[UUID]:
     tryons = TryOn.objects.using(database()).erasable()
     try:
         if ids:
-            tryons.filter(pk__in=ids).delete()
+            with transaction.atomic(using=database()):
+                tryons.filter(pk__in=ids).locked().delete()
     except (ProtectedError, RestrictedError) as error:
         if len(ids) > 1:
             return [gone for each in ids for gone in _delete_rows([each])]

@@ -90,9 +90,10 @@ class Heartbeat:
             if alive or told:
                 connect()
             if alive:
-                TryOn.objects.unfinished().filter(pk__in=alive).update(lease_until=expiry())
+                TryOn.objects.unfinished().filter(pk__in=alive).update_in_order(lease_until=expiry())
             for first in range(0, len(told), AT_ONCE):
-                TryOn.objects.filter(pk__in=told[first : first + AT_ONCE]).update(announced_at=timezone.now())
+                some = TryOn.objects.filter(pk__in=told[first : first + AT_ONCE])
+                some.update_in_order(announced_at=timezone.now())
         except Exception as error:  # noqa: BLE001 - of any database's or driver's own class
             logger.warning("Could not renew %d lease(s), note %d announcement(s): %s", len(alive), len(told), error)
             return False

@@ -61,8 +61,9 @@ SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 FROM_THE_END: Final = frozenset({3, 4, 6, 7})
 """Orientations whose first row comes last, or becomes the last column."""
 
-MAX_CODED: Final = 3
-"""Times MAX_IMAGE_PIXELS that all coded pictures of one file may have; most are tiles of the one that is shown."""
+MAX_DECODED: Final = 3
+"""Times MAX_IMAGE_PIXELS that a decoder of AVIF or HEIC may go through to show one: the picture, what hangs over its
+edge, and a mask."""
 
 MAX_SCANNED: Final = 400_000_000
 """Pixels that all scans of one JPEG pass over: ten times the largest progressive one that DECODE_MEMORY has room for.
@@ -270,8 +271,10 @@ def _look_into_boxes(data: bytes, kind: str) -> _Source:
         profile = colours.by_numbers(*found.nclx)
     except ValueError as error:
         raise UnusableImage(f"{error}. Send a JPEG.") from None
-    if max(found.pixels, found.tile * found.coded / MAX_CODED) > conf.MAX_IMAGE_PIXELS:
-        raise ImageTooLarge(_too_many_pixels(f"{max(found.pixels, found.tile * found.coded):,}"))
+    if found.pixels > conf.MAX_IMAGE_PIXELS:
+        raise ImageTooLarge(_too_many_pixels(f"{found.pixels:,}"))
+    if found.decoded > MAX_DECODED * conf.MAX_IMAGE_PIXELS:
+        raise ImageTooLarge(f"the {name} has {found.decoded:,} pixels in tiles or frames. Send a JPEG.")
     if kind == "HEIF":
         image: Any = _Heif(data)
     else:

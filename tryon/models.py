@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.files.storage import Storage, storages
-from django.db import connections, models, router
+from django.db import connections, models, router, transaction
 from django.db.models import Case, Q, When
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
@@ -272,7 +272,9 @@ class TryOnQuerySet(models.QuerySet["TryOn"]):
 
     def flag(self) -> int:
         """Have these runs erased (erasing.py), from now on unseen; how many had not been flagged before."""
-        return self.filter(to_erase=False).update(to_erase=True)
+        with transaction.atomic(using=self.in_order().db, savepoint=False):
+            # Those too that are flagged are locked: whoever deletes the user changes all.
+            return self.locked().filter(to_erase=False).update(to_erase=True)
 
     def erasable(self) -> TryOnQuerySet:
         """Runs to erase that have ended. No process writes files of theirs any more, but for a very slow one."""
@@ -286,7 +288,28 @@ class TryOnQuerySet(models.QuerySet["TryOn"]):
     def forget_keys(self, before: datetime) -> int:
         """Free the Idempotency-Keys of ended runs made before a moment; how many."""
         old = self.exclude(idempotency_key="").filter(created_at__lt=before, finished_at__isnull=False)
-        return old.update(idempotency_key="", fingerprint="")
+        return old.update_in_order(idempotency_key="", fingerprint="")
+
+    def in_order(self) -> TryOnQuerySet:
+        """The same runs, as they are locked: by users, in whose order Django deletes several."""
+        return self.using(self._db or database()).order_by("user_id", "pk")  # type: ignore[attr-defined]
+
+    def locked(self) -> TryOnQuerySet:
+        """These runs, which others cannot change until the transaction ends; no run that begins in the meantime.
+
+        Whoever changes several asks for them like this: in one order, or two would wait for each other.
+        """
+        runs = self.in_order()
+        features = connections[runs.db].features
+        if not features.has_select_for_update:
+            return runs
+        no_key = features.has_select_for_no_key_update
+        return runs.filter(pk__in=list(runs.select_for_update(no_key=no_key).values_list("pk", flat=True)))
+
+    def update_in_order(self, **fields: Any) -> int:
+        """Update several runs beside others who do; how many."""
+        with transaction.atomic(using=self.in_order().db, savepoint=False):
+            return self.locked().update(**fields)
 
 
 class TryOn(models.Model):

@@ -651,16 +651,76 @@ def _of_many_frames() -> bytes:
     return head[:at] + (60 * len(payload)).to_bytes(4) + head[at + 4 :] + 60 * payload
 
 
-def _of_many_tiles() -> bytes:
-    """A HEIC that lays its tiles in 256 columns and rows: a decoder takes one as often as it is named."""
-    grid = bytes(2) + bytes([3, 2]) + struct.pack(">HH", 700, 900)
-    data = heic(picture(700, 900), tile_size=256)
-    assert data.count(grid) == 1
-    return data.replace(grid, bytes(2) + bytes([255, 255]) + struct.pack(">HH", 700, 900))
+def _parts(data: bytes) -> dict[bytes, bytes]:
+    """The boxes of a file or of a box, by their kinds."""
+    found = {}
+    while data:
+        length = int.from_bytes(data[:4])
+        found[data[4:8]], data = data[8:length], data[length:]
+    return found
 
 
+def _single(image: Image.Image) -> tuple[bytes, bytes]:
+    """The decoder's parameters and the bytes of a picture, as a HEIC's item has them."""
+    file = _parts(heic(image))
+    properties = _parts(_parts(_parts(file[b"meta"][4:])[b"iprp"])[b"ipco"])
+    return box(b"hvcC", properties[b"hvcC"]), file[b"mdat"]
+
+
+def _of_tiles(columns: int, rows: int, gain_map: int) -> bytes:
+    """A HEIC as an iPhone makes it: one tile, laid again and again, and beside it a square gain map."""
+
+    def full(kind: bytes, version: int, body: bytes) -> bytes:
+        return box(kind, bytes([version, 0, 0, 0]) + body)
+
+    def size(width: int, height: int) -> bytes:
+        return full(b"ispe", 0, struct.pack(">II", width, height))
+
+    def meta(at: int) -> bytes:
+        kinds = (b"hvc1", b"grid", b"hvc1")
+        infos = [full(b"infe", 2, struct.pack(">HH4sx", number, 0, kind)) for number, kind in enumerate(kinds, 1)]
+        parts = box(b"dimg", struct.pack(">HH", 2, columns * rows) + b"\0\1" * columns * rows)
+        map_of = box(b"auxl", struct.pack(">HHH", 3, 1, 2))
+        urn = full(b"auxC", 0, b"urn:com:apple:photo:2020:aux:hdrgainmap\0")
+        properties = (
+            tile[0],
+            size(256, 256),
+            size(256 * columns, 256 * rows),
+            second[0],
+            size(gain_map, gain_map),
+            urn,
+        )
+        owned = b"\0\1\2\x81\2\0\2\1\3\0\3\3\x84\5\6"
+        places = b""
+        for number, body in enumerate(bodies, 1):
+            places += struct.pack(">HHHII", number, 0, 1, at, len(body))
+            at += len(body)
+        return full(
+            b"meta",
+            0,
+            full(b"hdlr", 0, bytes(4) + b"pict" + bytes(13))
+            + full(b"pitm", 0, b"\0\2")
+            + full(b"iinf", 0, b"\0\3" + b"".join(infos))
+            + full(b"iref", 0, parts + map_of)
+            + box(b"iprp", box(b"ipco", b"".join(properties)) + full(b"ipma", 0, struct.pack(">I", 3) + owned))
+            + full(b"iloc", 0, b"\x44\0\0\3" + places),
+        )
+
+    tile = _single(Image.new("RGB", (256, 256), "tan"))
+    second = _single(Image.new("RGB", (gain_map, gain_map), "white"))
+    grid = bytes([0, 1, rows - 1, columns - 1]) + struct.pack(">II", 256 * columns, 256 * rows)
+    bodies = (tile[1], grid, second[1])
+    start = box(b"ftyp", b"heic" + bytes(4) + b"mif1heic")
+    return start + meta(len(start) + len(meta(0)) + 8) + box(b"mdat", b"".join(bodies))
+
+
+put("HEIC of many tiles", lambda: _of_tiles(60, 60, 256), TOO_LARGE)
+put(
+    "HEIC of tiles with a gain map that is larger than each",
+    lambda: _of_tiles(3, 3, 4096),
+    Accepted(JPEG, Image.new("RGB", (768, 768), "tan")),
+)
 put("AVIF of many frames", _of_many_frames, TOO_LARGE)
-put("HEIC of many tiles", _of_many_tiles, TOO_LARGE)
 put("HEIC of an item that is elsewhere", lambda: patched(heic(picture()), b"infe", 8, b"iovl"), UNUSABLE)
 put(
     "AVIF of a box that is longer than the file",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import gc
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -185,7 +186,7 @@ def is_photo(name: str, value: Any) -> bool:
 
 
 def photo(text: str) -> bytes:
-    return base64.b64decode(text.partition(";base64,")[2], validate=True)
+    return base64.b64decode(re.sub("[\r\n]", "", text).partition(";base64,")[2], validate=True)
 
 
 def has_photo(data: Any) -> bool:

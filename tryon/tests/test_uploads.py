@@ -7,6 +7,7 @@ import base64
 import gc
 import io
 import json
+import textwrap
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -108,6 +109,8 @@ def test_data_uris_work_in_forms_as_well(shop: Shop, kind: str) -> None:
     [
         pytest.param(lambda text: text.replace("/", "\\/"), id="PHP"),
         pytest.param(lambda text: text.replace("+", "\\u002B"), id=".NET"),
+        pytest.param(lambda text: text.replace("=", "\\u003d"), id="Gson"),
+        pytest.param(lambda text: "\\r\\n".join(textwrap.wrap(text, 76)), id="MIME"),
     ],
 )
 def test_json_may_escape_what_base64_is_made_of(shop: Shop, write: Callable[[str], str]) -> None:
