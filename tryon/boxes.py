@@ -16,6 +16,7 @@ MAX_BOXES: Final = 8000
 CODED: Final = frozenset({b"hvc1", b"av01"})
 ITEMS: Final = CODED | {b"grid", b"Exif", b"mime", b"uri ", b"tmap"}
 """Kinds of items: coded pictures, pictures made of tiles, metadata, and recipes for brighter screens."""
+TWICE: Final = "the file says one thing twice, of which a decoder may believe the other"
 HEVC_PARAMETERS: Final = 33
 AV1_SEQUENCE_HEADER: Final = 1
 AV1_FRAMES: Final = frozenset({3, 6})
@@ -90,7 +91,7 @@ def look(data: bytes) -> Stills:
                 raise ValueError("the file is a sequence of pictures")
             if kind == b"meta":
                 if items.kinds:
-                    raise ValueError("the picture is of a rare kind: described twice")
+                    raise ValueError(TWICE)
                 _look_into_meta(body[4:], found, items)
         if unknown := set(items.kinds.values()) - ITEMS:
             raise ValueError(f"the picture is of a rare kind: {sorted(unknown)[0]!r}")
@@ -137,11 +138,16 @@ def _boxes(data: bytes, found: Stills) -> Iterator[tuple[bytes, bytes]]:
 def _look_into_meta(body: bytes, found: Stills, items: _Items) -> None:
     for kind, box in _boxes(body, found):
         if kind == b"pitm":
+            if items.primary:
+                raise ValueError(TWICE)
             items.primary = int.from_bytes(box[4:8] if box[0] else box[4:6])
         elif kind == b"iinf":
             for _, entry in _boxes(box[8:] if box[0] else box[6:], found):
                 wide = 4 if entry[0] == 3 else 2
-                items.kinds[int.from_bytes(entry[4 : 4 + wide])] = entry[6 + wide : 10 + wide]
+                item = int.from_bytes(entry[4 : 4 + wide])
+                if item in items.kinds:
+                    raise ValueError(TWICE)
+                items.kinds[item] = entry[6 + wide : 10 + wide]
         elif kind == b"iloc":
             _read_places(box, found, items)
         elif kind == b"iref":
@@ -194,7 +200,9 @@ def _read_places(box: bytes, found: Stills, items: _Items) -> None:
         item, method = number(wide), number(2) & 15 if version else 0
         number(2)  # whether the bytes are in another file
         base = number(sizes[2])
-        places = items.places.setdefault(item, [])
+        if item in items.places:
+            raise ValueError(TWICE)
+        places = items.places[item] = []
         for _ in range(number(2)):
             found.count()
             number(sizes[3])
@@ -203,7 +211,7 @@ def _read_places(box: bytes, found: Stills, items: _Items) -> None:
 
 def _look_into_properties(box: bytes, found: Stills, items: _Items) -> None:
     if items.properties:
-        raise ValueError("the picture is of a rare kind: two lists of properties")
+        raise ValueError(TWICE)
     for kind, body in _boxes(box, found):
         items.properties.append(each := _Property())
         if kind == b"ispe":

@@ -135,7 +135,7 @@ def test_a_place_is_given_back_when_the_picture_cannot_be_stored(
     tryon(PROVIDER="fake", PROVIDERS={"fake": FAKE | {"MAX_RUNS": 1}}, MAX_RUNS=1)
     media.parent.mkdir(exist_ok=True)
     media.write_text("a file where the folder should be")
-    assert shop.post().status_code == 500
+    assert shop.post().status_code == 503
     media.unlink()
     assert shop.post().status_code == 200
     assert shop.balance() == 2
