@@ -378,7 +378,7 @@ def test_a_process_that_was_taken_for_dead_spoils_nothing_when_it_wakes_up(stree
     points = {
         "held": (504, "deadline_exceeded"),
         "answered": (504, "deadline_exceeded"),
-        "writing": (500, "error"),  # the storage cannot set the permissions of a file that was deleted
+        "writing": (503, "storage_unavailable"),  # it cannot set the permissions of a file that was deleted
         "written": (200, ""),
         "charged": (200, ""),
         "announced": (200, ""),

@@ -224,7 +224,7 @@ def test_a_storage_that_fails_at_the_second_file_keeps_none(
     settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": f"{__name__}.FullDisk"}}
     studio(*PICTURES[: 3 if makes == "pictures" else 1], video=CLIP if makes == "clip" else b"")
     response = ask(shop, 3 if makes == "pictures" else 1)
-    assert (response.status_code, response.json()["code"]) == (500, "error")
+    assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
     assert len(FullDisk.saved) == 2
     assert_nothing_happened(shop, media, price=3 if makes == "pictures" else 1)
 
