@@ -72,6 +72,10 @@ class _Items:
     def properties_of(self, item: int) -> list[_Property]:
         return [self.properties[number - 1] for number in self.owned.get(item, []) if number]
 
+    def pixels_said(self, item: int) -> int:
+        """Of the item, by its properties; 0 if they say nothing."""
+        return max((each.pixels for each in self.properties_of(item)), default=0)
+
     def is_mask(self, item: int) -> bool:
         return any(each.is_mask for each in self.properties_of(item))
 
@@ -115,8 +119,7 @@ def _decoded(item: int, found: Stills, items: _Items) -> int:
         return items.laid.get(item, 0) * max((_decoded(tile, found, items) for tile in set(tiles)), default=0)
     if item not in items.coded:
         return 0
-    said = max((each.pixels for each in items.properties_of(item)), default=0)
-    return max(items.coded[item], said or found.pixels)
+    return max(items.coded[item], items.pixels_said(item) or found.pixels)
 
 
 def _boxes(data: bytes, found: Stills) -> Iterator[tuple[bytes, bytes]]:
@@ -264,8 +267,7 @@ def _look_into_items(data: bytes, found: Stills, items: _Items) -> None:
             items.coded[item] = _look_into_hevc(body, found)  # of its pictures decoders take the first
         else:
             pixels, frames = _look_into_av1(body, found)
-            said = max((each.pixels for each in items.properties_of(item)), default=0)
-            items.coded[item] = frames * (max(pixels, said) or found.pixels)
+            items.coded[item] = frames * (max(pixels, items.pixels_said(item)) or found.pixels)
 
 
 def _look_into_grid(body: bytes, found: Stills) -> int:

@@ -497,3 +497,19 @@ def test_what_a_server_sends_besides_its_body_is_bounded_under_tls_as_well() -> 
 
     with pytest.raises(httpcore.RemoteProtocolError, match="that are no body"):
         asyncio.run(read())
+
+
+def test_a_strangers_server_fills_a_small_buffer() -> None:
+    async def kept(server: VendorServer) -> int:
+        host = f"127.0.0.1:{server.port}"
+        async with (
+            http.guarded_client(allowed_hosts=[host], timeout=60) as client,
+            client.stream("GET", f"http://{host}/a") as response,
+        ):
+            connection = response.extensions["network_stream"].get_extra_info("socket")
+            return int(connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
+
+    with VendorServer(Answer(body=b"x")) as server, socket.socket() as other:
+        # What a system makes of the number is its own affair; left alone, it would let the buffer grow.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, http.RECEIVE_BUFFER)
+        assert asyncio.run(kept(server)) == other.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)

@@ -667,8 +667,11 @@ def _single(image: Image.Image) -> tuple[bytes, bytes]:
     return box(b"hvcC", properties[b"hvcC"]), file[b"mdat"]
 
 
-def _of_tiles(columns: int, rows: int, gain_map: int) -> bytes:
-    """A HEIC as an iPhone makes it: one tile, laid again and again, and beside it a square gain map."""
+def _of_tiles(columns: int, rows: int, gain_map: int, twice: bytes = b"") -> bytes:
+    """A HEIC as an iPhone makes it: one tile, laid again and again, and beside it a square gain map.
+
+    With the box ``twice`` of its description two times.
+    """
 
     def full(kind: bytes, version: int, body: bytes) -> bytes:
         return box(kind, bytes([version, 0, 0, 0]) + body)
@@ -695,16 +698,15 @@ def _of_tiles(columns: int, rows: int, gain_map: int) -> bytes:
         for number, body in enumerate(bodies, 1):
             places += struct.pack(">HHHII", number, 0, 1, at, len(body))
             at += len(body)
-        return full(
-            b"meta",
-            0,
-            full(b"hdlr", 0, bytes(4) + b"pict" + bytes(13))
-            + full(b"pitm", 0, b"\0\2")
-            + full(b"iinf", 0, b"\0\3" + b"".join(infos))
-            + full(b"iref", 0, parts + map_of)
-            + box(b"iprp", box(b"ipco", b"".join(properties)) + full(b"ipma", 0, struct.pack(">I", 3) + owned))
-            + full(b"iloc", 0, b"\x44\0\0\3" + places),
+        described = (
+            full(b"hdlr", 0, bytes(4) + b"pict" + bytes(13)),
+            full(b"pitm", 0, b"\0\2"),
+            full(b"iinf", 0, b"\0\3" + b"".join(infos)),
+            full(b"iref", 0, parts + map_of),
+            box(b"iprp", box(b"ipco", b"".join(properties)) + full(b"ipma", 0, struct.pack(">I", 3) + owned)),
+            full(b"iloc", 0, b"\x44\0\0\3" + places),
         )
+        return full(b"meta", 0, b"".join(each * (2 if each[4:8] == twice else 1) for each in described))
 
     tile = _single(Image.new("RGB", (256, 256), "tan"))
     second = _single(Image.new("RGB", (gain_map, gain_map), "white"))
@@ -720,6 +722,8 @@ put(
     lambda: _of_tiles(3, 3, 4096),
     Accepted(JPEG, Image.new("RGB", (768, 768), "tan")),
 )
+for _kind in ("pitm", "iinf", "iprp", "iloc"):
+    put(f"HEIC that says its {_kind} twice", functools.partial(_of_tiles, 3, 3, 256, _kind.encode()), UNUSABLE)
 put("AVIF of many frames", _of_many_frames, TOO_LARGE)
 put("HEIC of an item that is elsewhere", lambda: patched(heic(picture()), b"infe", 8, b"iovl"), UNUSABLE)
 put(
