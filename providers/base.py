@@ -115,6 +115,8 @@ class TryOnResult:
     """US dollars, when it can be told from the answer."""
     warnings: tuple[str, ...] = ()
     """Plain sentences for the shopper."""
+    confidence: float | None = None
+    """How sure the provider is that the picture is right, 0 to 1; None where it does not say."""
     width: int | None = None
     """Pixels, where the vendor says."""
     height: int | None = None

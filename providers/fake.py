@@ -27,7 +27,7 @@ class FakeProvider(AIProvider):
 
     ``delay``: seconds that a call takes. ``error``: the ``code`` of a ``ProviderError`` to raise in place of the
     picture. ``size``: of the picture, in pixels. ``color``: ``"#rrggbb"``, of the background; empty to have it follow
-    from the request as well.
+    from the request as well. ``confidence``: what the provider says of its picture, 0 to 1; None to say nothing.
     """
 
     name: ClassVar[str] = "Fake"
@@ -38,7 +38,14 @@ class FakeProvider(AIProvider):
     ai_generated = False  # stripes; nobody takes them for a photo, so the file has no mark either
 
     def __init__(
-        self, alias: str, *, delay: float = 0.0, error: str = "", size: str = "512x768", color: str = ""
+        self,
+        alias: str,
+        *,
+        delay: float = 0.0,
+        error: str = "",
+        size: str = "512x768",
+        color: str = "",
+        confidence: float | None = None,
     ) -> None:
         super().__init__(alias)
         if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < float("inf"):
@@ -51,10 +58,14 @@ class FakeProvider(AIProvider):
             )
         if not (isinstance(color, str) and re.fullmatch(r"(#[0-9a-fA-F]{6})?", color)):
             raise bad_option(alias, "color", color, 'Use a color such as "#ffb7c5", or leave it out.')
+        is_number = isinstance(confidence, int | float) and not isinstance(confidence, bool)
+        if confidence is not None and not (is_number and 0 <= confidence <= 1):
+            raise bad_option(alias, "confidence", confidence, "Give a number from 0 to 1, or leave it out.")
         self._delay = delay
         self._error = error
         self._width, self._height = int(match[1]), int(match[2])
         self._color = bytes.fromhex(color.removeprefix("#"))
+        self._confidence = confidence
         self.calls: deque[TryOnRequest] = deque(maxlen=100)
         """The latest requests, oldest first. Bounded, because each keeps its photos."""
 
@@ -81,6 +92,7 @@ class FakeProvider(AIProvider):
             provider_id=f"fake-{digests[0].hex()[:16]}",
             seed=request.seed,
             cost_usd=Decimal(0),
+            confidence=self._confidence,
             width=self._width,
             height=self._height,
         )

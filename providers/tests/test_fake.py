@@ -38,6 +38,11 @@ def test_color() -> None:
         assert image.getpixel((0, 0)) == (0xFF, 0xB7, 0xC5)
 
 
+@pytest.mark.parametrize("confidence", [None, 0, 0.84, 1])
+def test_confidence(confidence: float | None) -> None:
+    assert try_on(FakeProvider("fake", confidence=confidence)).confidence == confidence
+
+
 def test_same_request_same_picture() -> None:
     assert try_on(FakeProvider("one")) == try_on(FakeProvider("two"))
 
@@ -90,6 +95,11 @@ def test_delay() -> None:
         ("color", "red"),
         ("color", "#fff"),
         ("color", None),
+        ("confidence", 1.01),
+        ("confidence", -0.01),
+        ("confidence", float("nan")),
+        ("confidence", True),
+        ("confidence", "0.5"),
     ],
 )
 def test_bad_option(option: str, value: Any) -> None:
