@@ -412,7 +412,7 @@ NOT_CHARGED: Final = ngettext_lazy("%d run was not charged.", "%d runs were not 
 
 @admin.register(TryOn)
 class TryOnAdmin(CreditsAdmin):
-    list_display = ("thumbnail", CREATED, USER, CATALOG_ID, "status", "wrapped_error_code", "latency_ms")
+    list_display = ("thumbnail", CREATED, USER, CATALOG_ID, "status", "sureness", "wrapped_error_code", "latency_ms")
     list_display_links = ("thumbnail", CREATED)
     list_filter = ("status", "provider", "model", "error_code", "created_at")
     search_fields = ("id", USERNAME, "catalog_id", "request_id", "provider_request_id")
@@ -472,6 +472,10 @@ class TryOnAdmin(CreditsAdmin):
             return ""
         url = reverse("admin:tryon_tryon_thumbnail", args=[tryon.pk], current_app=self.admin_site.name)
         return format_html('<img src="{}" alt="{}" height="{}" loading="lazy">', url, _("Picture"), THUMBNAIL_HEIGHT)
+
+    @admin.display(description=_("confidence"), ordering="confidence")
+    def sureness(self, tryon: TryOn) -> str:
+        return "" if tryon.confidence is None else f"{tryon.confidence:.2f}"
 
     @admin.display(description=_("error code"), ordering="error_code")
     def wrapped_error_code(self, tryon: TryOn) -> str:

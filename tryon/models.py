@@ -409,6 +409,12 @@ class TryOn(models.Model):
     height = models.PositiveIntegerField(_("height"), null=True, blank=True, help_text=_("Pixels."))
     seed = models.BigIntegerField(_("seed"), null=True, blank=True, help_text=_("By which it can be made again."))
     warnings = models.JSONField(_("warnings"), default=list, blank=True)
+    confidence = models.FloatField(
+        _("confidence"),
+        null=True,
+        blank=True,
+        help_text=_("How sure the provider is that the picture is right, 0 to 1; empty where it does not say."),
+    )
     usage = models.JSONField(_("usage"), default=dict, blank=True, help_text=_("The provider's own counters."))
     cost_usd = models.DecimalField(
         _("cost"), max_digits=12, decimal_places=6, null=True, blank=True, help_text=_("US dollars.")
@@ -501,6 +507,9 @@ class TryOn(models.Model):
                 condition=Q(status__in=["queued", "running"], finished_at__isnull=True)
                 | Q(status__in=["succeeded", "failed", "cancelled"], finished_at__isnull=False),
                 name="tryon_finished_at_fits_status",
+            ),
+            models.CheckConstraint(
+                condition=Q(confidence__gte=0, confidence__lte=1), name="tryon_confidence_from_0_to_1"
             ),
         ]
 

@@ -388,6 +388,7 @@ def describe(
         "model": storable(result.model)[:100],
         "provider_request_id": storable(result.provider_id)[:200],
         "warnings": [storable(warning) for warning in result.warnings],
+        "confidence": _share(result.confidence),
         "usage": {storable(name): count for name, count in result.usage.items() if _is_count(count)},
         "cost_usd": _dollars(result.cost_usd),
         "seed": result.seed if _is_count(result.seed) else None,
@@ -402,6 +403,12 @@ def _is_count(value: object) -> bool:
 
 def _dollars(cost: Decimal | None) -> Decimal | None:
     return cost if isinstance(cost, Decimal) and cost.is_finite() and 0 <= cost < MOST_DOLLARS else None
+
+
+def _share(value: float | None) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    return None
 
 
 def spent(attempts: list[Attempt]) -> Decimal | None:
@@ -466,6 +473,7 @@ def announce(signal: Signal, tryon: TryOn, *, repeated: bool = False) -> None:
         error=tryon.error_detail,
         cost_usd=tryon.cost_usd,
         ai_generated=tryon.ai_generated,
+        confidence=tryon.confidence if succeeded else None,
         repeated=repeated,
     )
     is_recorded = not any(receiver is record_usage and isinstance(error, Exception) for receiver, error in told)

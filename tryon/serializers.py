@@ -202,6 +202,12 @@ class ResultSerializer(serializers.Serializer[TryOn]):
         allow_null=True, help_text="Whether a generative model made the picture; null where nobody knows."
     )
     warnings = serializers.ListField(child=serializers.CharField(), help_text="What to know about this picture.")
+    confidence = serializers.FloatField(
+        allow_null=True,
+        min_value=0,
+        max_value=1,
+        help_text="How sure the provider is that the picture is right, 0 to 1; null where it does not say.",
+    )
 
     def get_status(self, tryon: TryOn) -> str:
         return "success"

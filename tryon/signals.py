@@ -7,8 +7,8 @@ hurts nobody. Money and state never depend on a receiver. Every signal carries t
 ``catalog_id``, ``request_id``, ``status``, ``provider``, ``model``, ``credits`` (charged; 0 unless it
 succeeded), ``latency_ms`` (None before the end), ``image`` (name in the storage or ""), ``image_url``,
 ``error_code`` ("" unless it failed), ``error`` (the operator's text, names no secret), ``cost_usd``,
-``ai_generated`` (whether a generative model made the picture; None where there is none, or nobody knows) and
-``repeated``.
+``ai_generated`` (whether a generative model made the picture; None where there is none, or nobody knows),
+``confidence`` (how sure the provider is of the picture, 0 to 1; None where it does not say) and ``repeated``.
 
 An end is announced at least once: where the process died before it could tell, recovery does, with ``repeated``
 True. Some receivers may have heard of it before then; ``tryon_id`` tells a receiver whether it has.

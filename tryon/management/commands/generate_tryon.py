@@ -121,9 +121,12 @@ class Command(BaseCommand):
                     "credits": tryon.credits,
                     "ai_generated": tryon.ai_generated,
                     "warnings": tryon.warnings,
+                    "confidence": tryon.confidence,
                 }
             )
         lines = [path, *more, *(f"Note: {warning}" for warning in tryon.warnings)]
+        if tryon.confidence is not None:
+            lines.append(f"Confidence: {tryon.confidence:.2f}")
         lines.append(f"{tryon.provider} ({tryon.model}), {tryon.latency_ms} ms, {tryon.credits} credit(s)")
         return "\n".join(lines)
 
