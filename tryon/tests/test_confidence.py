@@ -115,6 +115,7 @@ def test_a_whole_number_is_told_as_the_replay_tells_it(shop: Shop, saying: Calla
     first, again = shop.post(headers=KEY), shop.post(headers=KEY)
     assert first.content == again.content
     assert b'"confidence":1.0' in first.content
+    assert '"confidence": 1.0' in generate(shop, "--json")
 
 
 @one_database
