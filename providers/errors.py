@@ -106,6 +106,9 @@ class ContentRefused(ProviderError):
 
 
 class ImageUnusable(ProviderError):
-    """A photo is not usable for a try-on; the message tells the shopper which one and how to change it."""
+    """A photo is not usable for a try-on; the message tells the shopper which one and how to change it.
+
+    It begins with ``Person photo: `` or ``Garment photo: ``: an adapter does not know what the request calls it.
+    """
 
     code = "image_unusable"

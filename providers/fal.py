@@ -52,7 +52,7 @@ KNOWN: Final = {
     ),
 }
 
-PHOTOS: Final = {"person": "user_image_url", "garment": "catalog_image_url"}
+PHOTOS: Final = {"person": "Person photo", "garment": "Garment photo"}
 SIZES: Final = {
     "image_too_large": "too large for the model. Use a smaller one.",
     "image_too_small": "too small for the model. Use a larger one.",
@@ -142,7 +142,7 @@ class FalProvider(MappedProvider):
                 return self.problem(ContentRefused, reply, said, category=category)
             photo = self._map.photo_at(_list(entry.get("loc"))[1:])
             if photo and kind in SIZES:
-                return self.problem(ImageUnusable, reply, f"{PHOTOS[photo]}: the photo is {SIZES[kind]}")
+                return self.problem(ImageUnusable, reply, f"{PHOTOS[photo]}: it is {SIZES[kind]}")
         return None
 
     def said(self, reply: Reply) -> str:

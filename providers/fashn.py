@@ -153,7 +153,7 @@ class FashnProvider(JobProvider):
                 return self.problem(ContentRefused, reply, said, **over)
             case "PoseError":
                 sentence = (
-                    "user_image_url: no person was found whose pose could be read. Use a clear photo of one person."
+                    "Person photo: no person was found whose pose could be read. Use a clear photo of one person."
                 )
                 return self.problem(ImageUnusable, reply, sentence, **over)
             case "ImageLoadError" | "InputValidationError":

@@ -290,14 +290,14 @@ def _sheet(request: TryOnRequest, width: int, height: int) -> bytes:
     else:
         cut = round(width * PERSONS_SHARE)
         first, second = (0, 0, cut, height), (cut, 0, width, height)
-    _place(sheet, "user_image_url", request.person, first)
-    _place(sheet, "catalog_image_url", request.garment, second)
+    _place(sheet, "Person photo", request.person, first)
+    _place(sheet, "Garment photo", request.garment, second)
     file = io.BytesIO()
     sheet.save(file, "JPEG", quality=QUALITY, subsampling=0)
     return file.getvalue()
 
 
-def _place(sheet: Image.Image, field: str, photo: Photo, box: tuple[int, int, int, int]) -> None:
+def _place(sheet: Image.Image, called: str, photo: Photo, box: tuple[int, int, int, int]) -> None:
     """Put the photo in the middle of the box, as large as it fits."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
@@ -306,7 +306,7 @@ def _place(sheet: Image.Image, field: str, photo: Photo, box: tuple[int, int, in
             image.draft("RGB", (width, height))  # a large JPEG is read at a fraction of its size
             picture = image.convert("RGBA")
     except (OSError, SyntaxError, ValueError):
-        raise ImageUnusable(f"{field}: the photo cannot be read. Use another one.") from None
+        raise ImageUnusable(f"{called}: it cannot be read. Use another one.") from None
     scale = min(width / picture.width, height / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     picture = picture.resize(size, Image.Resampling.LANCZOS)

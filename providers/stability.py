@@ -128,10 +128,10 @@ class StabilityProvider(RestProvider):
         """Refuse what the vendor is known to refuse."""
         if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
             self._refuse("seed", request.seed, f"takes 0 to {MAX_SEED}. Use one of these, or leave seed out.")
-        for field, photo in (("user_image_url", request.person), ("catalog_image_url", request.garment)):
+        for called, photo in (("Person photo", request.person), ("Garment photo", request.garment)):
             if min(photo.width, photo.height) < MIN_SIDE or max(photo.width, photo.height) > MAX_SIDE:
                 raise ImageUnusable(
-                    f"{field}: the photo has {photo.width}x{photo.height} pixels. "
+                    f"{called}: it has {photo.width}x{photo.height} pixels. "
                     f"Use one whose sides have {MIN_SIDE} to {MAX_SIDE}."
                 )
 

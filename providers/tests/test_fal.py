@@ -184,10 +184,10 @@ def test_links_to_our_server_are_followed() -> None:
 @pytest.mark.parametrize(
     ("options", "place", "photo"),
     [
-        ({}, ["body", "model_image"], "user_image_url"),
-        ({}, ["body", "garment_image"], "catalog_image_url"),
-        ({"model": "google/nano-banana-2.1/edit"}, ["body", "image_urls", 0], "user_image_url"),
-        ({"model": "google/nano-banana-2.1/edit"}, ["body", "image_urls", 1], "catalog_image_url"),
+        ({}, ["body", "model_image"], "Person photo"),
+        ({}, ["body", "garment_image"], "Garment photo"),
+        ({"model": "google/nano-banana-2.1/edit"}, ["body", "image_urls", 0], "Person photo"),
+        ({"model": "google/nano-banana-2.1/edit"}, ["body", "image_urls", 1], "Garment photo"),
     ],
 )
 def test_shopper_is_told_which_photo_is_too_large(options: dict[str, Any], place: list[object], photo: str) -> None:
@@ -197,7 +197,7 @@ def test_shopper_is_told_which_photo_is_too_large(options: dict[str, Any], place
     with VendorServer(vendor) as server:
         error = failure_of(vendor.provider(server, **options))
     assert type(error) is ImageUnusable
-    assert str(error) == f"{photo}: the photo is too large for the model. Use a smaller one."
+    assert str(error) == f"{photo}: it is too large for the model. Use a smaller one."
 
 
 @pytest.mark.parametrize(

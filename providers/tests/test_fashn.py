@@ -165,7 +165,7 @@ def test_shopper_is_told_which_photo_has_no_pose() -> None:
     with VendorServer(vendor) as server:
         error = failure_of(vendor.provider(server))
     assert type(error) is ImageUnusable
-    assert str(error).startswith("user_image_url: ")
+    assert str(error).startswith("Person photo: no person was found")
 
 
 def test_operator_is_told_the_code_and_not_the_sentence() -> None:

@@ -168,7 +168,7 @@ def test_photos_of_every_mode_are_placed(server: VendorServer, mode: str) -> Non
     assert color(sheet(server), 0.5, 0.83) == (WHITE if mode in ("RGBA", "LA", "CMYK") else (0, 0, 0))
 
 
-@pytest.mark.parametrize(("field", "name"), [("person", "user_image_url"), ("garment", "catalog_image_url")])
+@pytest.mark.parametrize(("field", "name"), [("person", "Person photo"), ("garment", "Garment photo")])
 @pytest.mark.parametrize(
     "data", [b"", b"text", small_picture("PNG", "#ff0000")[:60], small_picture("JPEG", "#f00")[:300]]
 )
@@ -176,7 +176,7 @@ def test_a_photo_that_cannot_be_read_is_not_sent(server: VendorServer, field: st
     changes: dict[str, Any] = {field: photo(data)}
     failure = failure_of(make(server), **changes)
     assert type(failure) is ImageUnusable
-    assert str(failure) == f"{name}: the photo cannot be read. Use another one."
+    assert str(failure) == f"{name}: it cannot be read. Use another one."
     assert not server.calls
 
 

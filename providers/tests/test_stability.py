@@ -115,7 +115,7 @@ def test_the_outermost_seeds_are_sent(stability: VendorServer, seed: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("field", "name"), [("person", "user_image_url"), ("garment", "catalog_image_url")], ids=["person", "garment"]
+    ("field", "name"), [("person", "Person photo"), ("garment", "Garment photo")], ids=["person", "garment"]
 )
 @pytest.mark.parametrize(("width", "height"), [(63, 1000), (1000, 63), (64, 16_385)])
 def test_a_photo_of_a_size_that_the_vendor_does_not_take(
@@ -124,7 +124,7 @@ def test_a_photo_of_a_size_that_the_vendor_does_not_take(
     changes: dict[str, Any] = {field: Photo(data=b"photo", content_type="image/png", width=width, height=height)}
     failure = failure_of(make(stability), **changes)
     assert type(failure) is ImageUnusable
-    assert str(failure) == f"{name}: the photo has {width}x{height} pixels. Use one whose sides have 64 to 16384."
+    assert str(failure) == f"{name}: it has {width}x{height} pixels. Use one whose sides have 64 to 16384."
     assert not stability.calls
 
 

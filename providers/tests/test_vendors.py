@@ -13,7 +13,7 @@ import pytest
 
 from providers import rest
 from providers.base import AIProvider
-from providers.errors import ContentRefused, ProviderError, ProviderTimeout, ProviderUnavailable
+from providers.errors import ContentRefused, ImageUnusable, ProviderError, ProviderTimeout, ProviderUnavailable
 
 from .asking import failure_of, run, try_on
 from .vendor import Answer, VendorServer, try_on_request
@@ -77,6 +77,8 @@ def test_trouble(double: type[Double], trouble: Trouble, caplog: pytest.LogCaptu
     assert error.provider == double.alias
     if isinstance(error, ContentRefused):
         assert error.category == trouble.category
+    if isinstance(error, ImageUnusable):
+        assert str(error).startswith(("Person photo: ", "Garment photo: "))
     if isinstance(vendor, JobDouble) and trouble.step != vendor.steps[0]:  # before there is a job, nobody asks
         assert error.job_is_over == vendor.ends(trouble)
     if trouble.retry_after is not None:
