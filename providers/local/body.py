@@ -1,128 +1,378 @@
-"""A frame on the person's body, on which clothes are placed. Lengths are in pixels, sides those of the image."""
+"""The body in the photo as something that clothes can be hung on: a spine, two arms, two legs, and how wide they are.
+
+Lengths are in pixels of the photo, or in shoulder widths where a name or a docstring says "units". Sides are those of
+the image. ``depth`` is how far below the shoulders a point lies along the spine, ``lateral`` how far from it.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
+from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 
-from .imaging import OUTWARD, SIDES, Bools, Mask, Point, Shape, Side, length, thick_line
+from .imaging import OUTWARD, SIDES, Bools, Floats, Mask, Point, Shape, Side, along, length
 from .parsing import Part
 from .person import ANKLES, ELBOWS, HIPS, INDEX_FINGERS, KNEES, SHOULDERS, WRISTS, Person
 
-TIP: Final = 0.10
-"""Of a shoulder: so far outside of the joint, in shoulder widths."""
-NECK: Final = 0.23
-"""Where the neck meets the shoulder: so far from the middle."""
+# Units, from anthropometric tables (Drillis and Contini 1966) and looking at about 30 people.
+
+TIP: Final = 0.075
+"""The end of the shoulder lies so far outside of the joint."""
+TIP_HEIGHT: Final = (0.04, 0.20)
+"""and between so far above it."""
+NECK: Final = 0.205
+"""Half the width of the neck at its foot."""
+NECK_HEIGHT: Final = (0.12, 0.30)
+"""The foot of the neck lies between so far above the joints."""
+ROUND_SHOULDER: Final = 0.09
+"""A shoulder may rise so far above the straight line from its end to the neck."""
+ARMPIT: Final = 0.36
+"""The armpit lies so far below the joints."""
+ARM: Final = (0.205, 0.175, 0.145, 0.130, 0.085)
+"""Half the width of a bare arm: at the shoulder, halfway to the elbow, at the elbow, below it, at the wrist."""
+ARM_AT: Final = (0.0, 0.25, 0.5, 0.65, 1.0)
+"""Where these are, as shares of the arm's length."""
+ARM_LENGTH: Final = 1.72
+"""From the shoulder joint to the wrist. An arm that is shorter in the photo points towards the camera."""
+LEG: Final = (0.34, 0.27, 0.185, 0.20, 0.10)
+"""Half the width of a bare leg at ``LEG_AT``."""
+LEG_AT: Final = (0.0, 0.22, 0.5, 0.68, 1.0)
+TRUNK: Final = (0.50, 0.45, 0.50, 0.60)
+"""Half the width of the trunk at the depths of ``TRUNK_AT``, where arms or hair hide it."""
+TRUNK_AT: Final = (0.3, 0.9, 1.25, 1.6)
+STEPS: Final = 48
+"""Points along a limb or the spine at which widths are measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limb:
+    """An arm or a leg as a path with a width."""
+
+    points: Floats
+    """``(STEPS, 2)``: its middle, evenly spaced from the trunk to the wrist or the ankle."""
+    normals: Floats
+    """``(STEPS, 2)``: unit vectors across it, away from the body."""
+    half_widths: Floats
+    """``(STEPS,)``."""
+    length: float
+
+    def at(self, distance: float) -> tuple[Point, Point, float]:
+        """Middle, normal and half width so far along; beyond the ends it goes on straight."""
+        share = distance / (self.length + 1e-6) * (STEPS - 1)
+        index = int(np.clip(share, 0, STEPS - 2))
+        part = share - index
+        middle = self.points[index] + (self.points[index + 1] - self.points[index]) * part
+        inside = float(np.clip(part, 0, 1))
+        normal = self.normals[index] * (1 - inside) + self.normals[index + 1] * inside
+        width = float(self.half_widths[index] * (1 - inside) + self.half_widths[index + 1] * inside)
+        return middle, normal / (length(normal) + 1e-6), width
+
+    def chart(self, shape: Shape) -> tuple[Floats, Floats]:
+        """For each pixel: how far along the limb it lies, and how far across in half widths; ``(H, W)`` float32."""
+        height, width = shape
+        reach = float(self.half_widths.max()) * 2.5
+        left, top = np.maximum(self.points.min(0) - reach, 0).astype(int)
+        right, bottom = np.minimum(self.points.max(0) + reach, (width, height)).astype(int)
+        distance, across = np.zeros(shape, np.float32), np.full(shape, 9.0, np.float32)
+        if right <= left or bottom <= top:
+            return distance, across
+        # The nearest step of every pixel at a quarter of the size, then exactly within that step.
+        ys, xs = np.mgrid[top:bottom, left:right].astype(np.float32)
+        coarse_y, coarse_x = ys[::4, ::4], xs[::4, ::4]
+        squared = (coarse_x[..., None] - self.points[:, 0]) ** 2 + (coarse_y[..., None] - self.points[:, 1]) ** 2
+        nearest = cv2.resize(squared.argmin(-1).astype(np.float32), xs.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        index = np.clip(nearest.astype(int), 0, STEPS - 2)
+        bone = (self.points[1:] - self.points[:-1]).astype(np.float32)
+        size = np.hypot(*bone.T) + 1e-6
+        dx, dy = xs - self.points[index, 0].astype(np.float32), ys - self.points[index, 1].astype(np.float32)
+        share = (dx * bone[index, 0] + dy * bone[index, 1]) / size[index] ** 2
+        normal = self.normals.astype(np.float32)
+        sideways = dx * normal[index, 0] + dy * normal[index, 1]
+        beyond = np.where(index == 0, np.minimum(share, 0), 0) + np.where(
+            index == STEPS - 2, np.maximum(share - 1, 0), 0
+        )
+        widths = self.half_widths.astype(np.float32)
+        offset = np.hypot(sideways, beyond * size[index])
+        across[top:bottom, left:right] = np.sign(sideways) * offset / widths[index]
+        distance[top:bottom, left:right] = (index + np.clip(share, 0, 1)) * (self.length / (STEPS - 1))
+        return distance, across
 
 
 class Body:
-    """Joints by side, directions, and how far the silhouette reaches.
-
-    ``unit`` is the shoulder width; ``up`` points to the head, ``across`` to the image's right, ``down`` from the
-    middle of the shoulders to that of the hips.
-    """
+    """Frame, limbs and widths of one person."""
 
     def __init__(self, person: Person) -> None:
         def joint(indices: tuple[int, int]) -> dict[Side, Point]:
             return dict(zip(SIDES, person.joints[list(indices)], strict=True))
 
         self.person = person
+        self.labels: Mask = person.labels
         self.unit = person.shoulder_width
         self.up = person.up
-        self.across = -person.side if person.side[0] < 0 else person.side
+        self.across: Point = -person.side if person.side[0] < 0 else person.side
         self.shoulders, self.elbows, self.wrists = joint(SHOULDERS), joint(ELBOWS), joint(WRISTS)
         self.fingers = joint(INDEX_FINGERS)
         self.hips, self.knees, self.ankles = joint(HIPS), joint(KNEES), joint(ANKLES)
-        self.shoulder_middle = (self.shoulders["left"] + self.shoulders["right"]) / 2
-        self.hip_middle = (self.hips["left"] + self.hips["right"]) / 2
+        self.shoulder_middle: Point = (self.shoulders["left"] + self.shoulders["right"]) / 2
+        self.hip_middle: Point = (self.hips["left"] + self.hips["right"]) / 2
         self.torso_length = length(self.shoulder_middle - self.hip_middle)
-        self.down = (self.hip_middle - self.shoulder_middle) / (self.torso_length + 1e-6)
-        self.shoulder_tips = {side: self._shoulder_tip(side) for side in SIDES}
-        self.neck = {side: self._neck(side) for side in SIDES}
+        self.down: Point = (self.hip_middle - self.shoulder_middle) / (self.torso_length + 1e-6)
+        self.tips = {side: self._tip(side) for side in SIDES}
+        self.necks = {side: self._neck(side) for side in SIDES}
+        self.arms = {side: self._arm(side) for side in SIDES}
+        self.legs = {side: self._leg(side) for side in SIDES}
+        self._depths, self._trunk = self._measured_trunk()
 
     @property
     def shape(self) -> Shape:
-        height, width = self.person.mask.shape
+        height, width = self.labels.shape
         return height, width
 
     def outward(self, side: Side) -> Point:
-        """Unit vector away from the middle."""
+        """Unit vector away from the spine."""
         return self.across * OUTWARD[side]
 
-    def lower_arms(self) -> Mask:
-        """Roughly where the arms hang beside the body."""
-        mask: Mask = np.zeros(self.shape, np.uint8)
-        for side in SIDES:
-            elbow, wrist = self.elbows[side], self.wrists[side]
-            above = elbow * 0.8 + self.shoulders[side] * 0.2
-            width = max(2, int(0.2 * self.unit))
-            mask |= thick_line(self.shape, [above, elbow, wrist, self.fingers[side]], width)
-        return mask
+    def at(self, depth: float, lateral: float = 0.0) -> Point:
+        """The point so far below the shoulders, and so far to the image's right."""
+        if depth <= self.torso_length:
+            return self.shoulder_middle + self.down * depth + self.across * lateral
+        knees = (self.knees["left"] + self.knees["right"]) / 2
+        legs = knees - self.hip_middle
+        # Legs apart or bent change where clothes hang less than where the feet are.
+        direction = self.down + 0.6 * legs / (length(legs) + 1e-6)
+        direction = direction / length(direction)
+        return self.hip_middle + direction * (depth - self.torso_length) + self.across * lateral
 
-    def arm_length(self, side: Side) -> float:
-        """From the shoulder over the elbow to the wrist."""
-        upper = length(self.elbows[side] - self.shoulders[side])
-        return upper + length(self.wrists[side] - self.elbows[side])
+    def trunk(self, side: Side, depth: float) -> float:
+        """Half the width of trunk and hips, clothes included."""
+        return float(np.interp(depth, self._depths, self._trunk[side]))
 
-    def arm_at(self, side: Side, distance: float) -> tuple[Point, Point]:
-        """The point so far along the arm from the shoulder, and its normal, away from the body."""
-        shoulder, elbow, wrist = self.shoulders[side], self.elbows[side], self.wrists[side]
-        palm = wrist + (self.fingers[side] - wrist) * 0.5
-        point, direction = along_path([shoulder, elbow, wrist, palm], distance)
-        normal = np.array([direction[1], -direction[0]])
-        facing = normal @ self.outward(side)
-        if (facing < 0 and abs(facing) > 0.15) or (abs(facing) <= 0.15 and normal @ self.up < 0):
-            normal = -normal
-        return point, normal
+    def shoulder_height(self, side: Side, lateral: float) -> float:
+        """How far above the line between the joints the shoulder lies, so far from the spine."""
+        neck, tip = self._in_frame(self.necks[side]), self._in_frame(self.tips[side])
+        straight = float(np.interp(abs(lateral), [abs(neck[0]), abs(tip[0])], [neck[1], tip[1]]))
+        if not abs(neck[0]) < abs(lateral) < abs(tip[0]):
+            return straight
+        foot = self.at(0.0, OUTWARD[side] * abs(lateral))
+        seen = self._to_outline(foot, straight / self.unit, straight / self.unit + ROUND_SHOULDER)
+        return max(straight, seen)
 
-    def edge(
-        self, point: Point, direction: Point, least: float, most: float, hidden: Mask | Bools | None = None
-    ) -> float | None:
-        """How far it is to the background, if that is between ``least`` and ``most``.
+    def _in_frame(self, point: Point) -> tuple[float, float]:
+        """Lateral, and height above the joints."""
+        offset = point - self.shoulder_middle
+        return float(offset @ self.across), float(offset @ -self.down)
 
-        None where something ``hidden`` comes first: an arm in front of the body leaves no outline to follow.
-        """
-        labels = self.person.labels
-        height, width = labels.shape
-        steps = np.arange(0.0, most, 1.0)
-        xs = np.rint(point[0] + direction[0] * steps).astype(int)
-        ys = np.rint(point[1] + direction[1] * steps).astype(int)
-        outside = (xs < 0) | (xs >= width) | (ys < 0) | (ys >= height)
-        xs, ys = xs.clip(0, width - 1), ys.clip(0, height - 1)
-        stop = outside if hidden is None else outside | (hidden[ys, xs] > 0)
-        reached = np.flatnonzero(stop | (labels[ys, xs] == Part.BACKGROUND))
-        if not len(reached) or stop[reached[0]] or steps[reached[0]] < least:
-            return None
-        return float(steps[reached[0]])
+    def armpit(self, side: Side) -> Point:
+        """Where an arm leaves the trunk."""
+        depth = ARMPIT * self.unit
+        return self.at(depth, OUTWARD[side] * min(self.trunk(side, depth), 0.62 * self.unit))
 
-    def _shoulder_tip(self, side: Side) -> Point:
+    def _tip(self, side: Side) -> Point:
         point = self.shoulders[side] + self.outward(side) * TIP * self.unit
-        return point + self.up * self._to_outline(point, 0.05, 0.16)
+        return point + self.up * self._to_outline(point, *TIP_HEIGHT)
 
     def _neck(self, side: Side) -> Point:
         point = self.shoulder_middle + self.outward(side) * NECK * self.unit
-        return point + self.up * self._to_outline(point, 0.12, 0.24)
+        return point + self.up * self._to_outline(point, *NECK_HEIGHT)
 
     def _to_outline(self, point: Point, least: float, most: float) -> float:
-        """How far the silhouette reaches upwards, between so many shoulder widths."""
+        """How far the person reaches upwards, hair left aside, between so many units."""
         height, width = self.shape
         distance = 0.0
         while distance < most * self.unit:
             x, y = (round(float(value)) for value in point + self.up * distance)
-            if not (0 <= y < height and 0 <= x < width and self.person.mask[y, x]):
+            if not (0 <= y < height and 0 <= x < width and self.labels[y, x] not in (Part.BACKGROUND, Part.HAIR)):
                 break
             distance += 1.0
         return float(np.clip(distance, least * self.unit, most * self.unit))
 
+    # Widths
 
-def along_path(points: list[Point], distance: float) -> tuple[Point, Point]:
-    """The point so far along the path, which goes on straight at its end, and the unit direction there."""
-    for start, end in itertools.pairwise(points):
-        part = length(end - start)
-        direction = (end - start) / (part + 1e-6)
-        if distance <= part or end is points[-1]:
-            break
-        distance -= part
-    return start + direction * distance, direction
+    def _arm(self, side: Side) -> Limb:
+        path = [self.shoulders[side], self.elbows[side], self.wrists[side]]
+        points, normals, total = _resampled(path, self.outward(side), self.up)
+        usual = np.interp(np.linspace(0, 1, STEPS), ARM_AT, ARM) * self.unit
+        on_arm = (Part.SKIN, Part.UPPER)
+        outer = self._reaches(points, normals, 2.4 * usual, on_arm)
+        inner = self._reaches(points, -normals, 2.4 * usual, on_arm)
+        return _limb(points, normals, total, usual, outer, inner, loosest=1.55)
+
+    def _leg(self, side: Side) -> Limb:
+        path = [self.hips[side], self.knees[side], self.ankles[side]]
+        points, normals, total = _resampled(path, self.outward(side), self.up)
+        usual = np.interp(np.linspace(0, 1, STEPS), LEG_AT, LEG) * self.unit
+        on_leg = (Part.SKIN, Part.LOWER, Part.UPPER)
+        outer = self._reaches(points, normals, 2.2 * usual, on_leg)
+        inner = self._reaches(points, -normals, 2.2 * usual, on_leg)
+        return _limb(points, normals, total, usual, outer, inner, loosest=1.4)
+
+    def _reaches(self, points: Floats, normals: Floats, most: Floats, parts: tuple[Part, ...]) -> Floats:
+        """How far the limb reaches from each point; not a number where no background ends it."""
+        found = np.full(len(points), np.nan)
+        for index, (point, normal, limit) in enumerate(zip(points, normals, most, strict=True)):
+            labels = self._ray(point, normal, limit)
+            # Bare skin ends at cloth as well; cloth that ends at cloth has no edge to be seen.
+            bare = labels[0] == Part.SKIN
+            ends = np.flatnonzero(labels != Part.SKIN if bare else ~np.isin(labels, parts))
+            if len(ends) and (bare or labels[ends[0]] == Part.BACKGROUND) and labels[ends[0]] <= Part.SHOES:
+                found[index] = ends[0]
+        return found
+
+    def _ray(self, point: Point, direction: Point, most: float) -> Mask:
+        """The labels along a line; outside of the photo the last one goes on."""
+        steps = np.arange(0.0, max(2.0, most))
+        height, width = self.shape
+        xs = np.rint(point[0] + direction[0] * steps).astype(int)
+        ys = np.rint(point[1] + direction[1] * steps).astype(int)
+        labels: Mask = self.labels[ys.clip(0, height - 1), xs.clip(0, width - 1)].copy()
+        outside = (xs < 0) | (xs >= width)
+        if outside.any():
+            labels[outside] = 255
+        return labels
+
+    def _measured_trunk(self) -> tuple[Floats, dict[Side, Floats]]:
+        """Depths, and half the width of the trunk at each, by side."""
+        unit = self.unit
+        depths = np.linspace(0.3 * unit, max(self.torso_length + 0.35 * unit, 1.5 * unit), STEPS)
+        usual = np.interp(depths / unit, TRUNK_AT, TRUNK) * unit
+        arms = self._arm_zone()
+        measured = {}
+        for side in SIDES:
+            found = np.full(STEPS, np.nan)
+            for index, depth in enumerate(depths):
+                found[index] = self._trunk_edge(self.at(float(depth)), self.outward(side), arms)
+            found[(found < 0.55 * usual) | (found > 1.9 * usual)] = np.nan
+            measured[side] = found
+        return depths, {side: _completed(measured[side], measured[_OTHER[side]], usual) for side in SIDES}
+
+    def _trunk_edge(self, point: Point, outward: Point, arms: Bools) -> float:
+        """How far the trunk reaches; not a number where an arm lies before its edge."""
+        height, width = self.shape
+        labels = self._ray(point, outward, 1.2 * self.unit)
+        ends = np.flatnonzero(~np.isin(labels, (Part.UPPER, Part.LOWER)))
+        if not len(ends) or ends[0] < 3:
+            return float("nan")
+        edge = float(ends[0])
+        x, y = np.rint(point + outward * (edge - 2)).astype(int)
+        if not (0 <= x < width and 0 <= y < height):
+            return float("nan")
+        # Cloth that ends at the background may be the sleeve's; cloth that ends at skin ends at the arm.
+        return float("nan") if arms[y, x] and labels[ends[0]] == Part.BACKGROUND else edge
+
+    def _arm_zone(self) -> Bools:
+        zone = np.zeros(self.shape, np.uint8)
+        for arm in self.arms.values():
+            for start, end in itertools.pairwise(np.round(arm.points).astype(int)):
+                cv2.line(
+                    zone, tuple(start.tolist()), tuple(end.tolist()), (1,), max(2, int(1.3 * arm.half_widths.mean()))
+                )
+        return zone > 0
+
+    def waist(self) -> float | None:
+        """Depth of the upper edge of what is worn below the waist, pixels; None where it is not seen."""
+        lower = self.labels == Part.LOWER
+        middle = self.hip_middle[0]
+        columns = np.arange(
+            *np.clip((middle - 0.3 * self.unit, middle + 0.3 * self.unit), 0, self.shape[1]).astype(int)
+        )
+        edges = []
+        for x in columns:
+            rows = np.flatnonzero(lower[:, x])
+            if len(rows) > 4 and rows[0] > 0 and self.labels[rows[0] - 1, x] in (Part.UPPER, Part.SKIN):
+                edges.append(float((np.array([x, rows[0]]) - self.shoulder_middle) @ self.down))
+        return float(np.median(edges)) if len(edges) > 0.4 * max(1, len(columns)) else None
+
+    @functools.cached_property
+    def _one_piece(self) -> bool:
+        lab = cv2.cvtColor(self.person.rgb, cv2.COLOR_RGB2LAB)
+        upper, lower = (lab[self.labels == part].astype(np.float32) for part in (Part.UPPER, Part.LOWER))
+        if len(upper) < 200 or len(lower) < 200:
+            return False
+        apart = np.abs(np.percentile(upper, (20, 50, 80), 0) - np.percentile(lower, (20, 50, 80), 0))
+        return bool(apart[:, 1:].max() < 7 and apart[:, 0].max() < 40)
+
+    @functools.cached_property
+    def nude(self) -> float:
+        """Lab distance between what is worn above the waist and the person's skin."""
+        upper = cv2.cvtColor(self.person.rgb, cv2.COLOR_RGB2LAB)[self.labels == Part.UPPER]
+        if not len(upper):
+            return 99.0
+        return float(np.linalg.norm(np.median(upper.astype(np.float32), 0) - self.person.skin))
+
+    def one_piece(self) -> bool:
+        """Whether upper and lower clothes look like one garment: a dress."""
+        return self._one_piece
+
+    def arm_charts(self) -> dict[Side, tuple[Floats, Floats]]:
+        """How far along and across each arm every pixel lies, as ``Limb.chart`` has it."""
+        return {side: self.arms[side].chart(self.shape) for side in SIDES}
+
+    def height_map(self) -> Floats:
+        """How far above the shoulder joints each pixel lies, ``(H, W)``."""
+        return along(self.shape, self.shoulder_middle, -self.down)
+
+
+_OTHER: Final[dict[Side, Side]] = {"left": "right", "right": "left"}
+
+
+def _resampled(path: list[Point], outward: Point, up: Point) -> tuple[Floats, Floats, float]:
+    """A path evenly cut, its normals away from the body, and its length; corners are rounded."""
+    lengths = [length(end - start) for start, end in itertools.pairwise(path)]
+    total = sum(lengths)
+    at = np.concatenate([[0.0], np.cumsum(lengths)])
+    wanted = np.linspace(0, total, STEPS)
+    points = np.stack([np.interp(wanted, at, [point[axis] for point in path]) for axis in (0, 1)], 1)
+    points[2:-2] = np.stack([np.convolve(points[:, axis], np.ones(5) / 5, "valid") for axis in (0, 1)], 1)
+    tangents = np.gradient(points, axis=0)
+    tangents /= np.hypot(*tangents.T)[:, None] + 1e-9
+    normals = np.stack([tangents[:, 1], -tangents[:, 0]], 1)
+    # One sign for the whole limb, or a sleeve would twist at a bent elbow.
+    facing = float(normals[: STEPS // 2].mean(0) @ (outward + 0.35 * up))
+    return points, normals if facing >= 0 else -normals, float(total)
+
+
+def _limb(
+    points: Floats, normals: Floats, total: float, usual: Floats, outer: Floats, inner: Floats, *, loosest: float
+) -> Limb:
+    """Widths from the outline where it is seen on both sides, else from the outer side, else the usual ones.
+
+    The joints of the net do not lie in the middle of the limb: where both edges are seen, the middle is moved.
+    """
+    both = ~np.isnan(outer) & ~np.isnan(inner)
+    width = np.where(both, (outer + inner) / 2, np.nan)
+    width[(width < 0.5 * usual) | (width > loosest * usual)] = np.nan
+    known = ~np.isnan(width)
+    scale = float(np.median(width[known] / usual[known])) if known.any() else 1.0
+    if known.sum() < STEPS // 4:
+        scale = float(np.clip(scale, 0.85, 1.15))
+    filled = np.where(known, width, usual * scale)
+    only_outer = ~known & ~np.isnan(outer)
+    shift = np.where(known, (outer - inner) / 2, np.where(only_outer, outer - filled, np.nan))
+    shift = np.where(np.abs(shift) < 0.8 * usual, shift, np.nan)
+    shift = _smooth(np.interp(np.arange(STEPS), *_known(shift)) if (~np.isnan(shift)).any() else np.zeros(STEPS))
+    return Limb(points + normals * shift[:, None], normals, _smooth(filled), total)
+
+
+def _known(values: Floats) -> tuple[Floats, Floats]:
+    index = np.flatnonzero(~np.isnan(values))
+    return index.astype(np.float64), values[index]
+
+
+def _smooth(values: Floats) -> Floats:
+    padded = np.pad(values, 4, mode="edge")
+    return np.convolve(padded, np.ones(9) / 9, "valid")
+
+
+def _completed(own: Floats, other: Floats, usual: Floats) -> Floats:
+    """Widths without gaps: from the other side, then from between, then the usual ones to scale."""
+    widths = np.where(np.isnan(own), other, own)
+    known = ~np.isnan(widths)
+    if known.sum() < 4:
+        return usual
+    scale = np.interp(np.arange(STEPS), np.flatnonzero(known), (widths / usual)[known])
+    median = np.array([np.median(scale[max(0, i - 3) : i + 4]) for i in range(STEPS)])
+    return _smooth(usual * median)

@@ -1,4 +1,4 @@
-"""Garment photo -> cut-out, and what kind of garment it is."""
+"""Garment photo -> cut-out, whether somebody wears it, and what kind of garment it is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import ImageUnusable
+from .bottom import Bottom, find_bottom
 from .imaging import (
     Bools,
     Floats,
@@ -18,190 +19,370 @@ from .imaging import (
     blurred,
     coordinates,
     dilated,
+    disc,
     eroded,
+    filled,
     lab_of,
     largest,
-    matte_of,
+    length,
+    shrunk,
     soft,
     without_holes,
 )
 from .nets import Nets
+from .silhouette import run_at
+from .top import Top, find_top, has_sleeves, symmetry_of
 
 Kind: TypeAlias = Literal["upper", "lower", "dress"]
 
-# The numbers below were tuned by eye on about 30 flat lays with light grounds. Lab is OpenCV's, 0 to 255 per channel.
+# The numbers below were tuned by eye on about 40 catalogue photos. Lab is OpenCV's, 0 to 255 per channel.
 
-BUSY_GROUND: Final = 14
-"""Lab: the 90th percentile of how far the ground departs from a plane."""
-FAINT_CONTRAST: Final = 14
-"""Lab: between garment and ground; below, colour tells less than the saliency net does."""
-SAME_CUT: Final = 0.85
-"""Overlap (IoU) of the colour cut and the saliency below which the colour cut is not believed."""
-PERSON_IN_PHOTO: Final = 0.9
-"""Pose score of the garment photo. Two models had 0.98 and 1.00, flat lays up to 0.35, a studded jacket 0.85."""
-GRABCUT_SIDE: Final = 512
-"""Pixels, of the longer side; finer does not cut better."""
-RANDOM_SEED: Final = 7
-"""OpenCV draws from a generator per thread; seeded anew, the same photo gives the same cut."""
+CUT_SIDE: Final = 512
+"""Pixels of the longer side at which the outline is found; finer does not cut better."""
+GROUND_BORDER: Final = 0.03
+"""Of the shorter side: so wide a frame of the photo shows the ground."""
+PLAIN: Final = 8.0
+"""Lab: the 80th percentile of how far that frame departs from an even ground; busier ones need the saliency net."""
+LEAST_GROUND: Final = 0.55
+"""Of the frame; where less of it fits an even ground, the garment is cropped or the ground is none."""
+FAINT_CONTRAST: Final = 13.0
+"""Lab: between garment and ground along the outline. Below it colour tells less than the saliency net."""
+LEAST_DIFFERENCE: Final = 3.0
+"""Lab: what differs less from an even ground is ground; noisier grounds have more."""
+SHADOW_DEPTH: Final = 70.0
+"""Lab lightness: a shadow is darker than its ground by less than this,"""
+SHADOW_CHROMA: Final = 5.0
+"""hardly coloured,"""
+SHADOW_SLOPE: Final = 2.2
+"""and changes by less than this per pixel."""
+SHADOW_PIECE: Final = 0.004
+"""Of the garment: a smaller piece is no shadow."""
+SMOOTH: Final = 0.0032
+"""Of the longer side: the outline is smoothed so much, as stripes of the ground's colour leave notches in it."""
+SMALLEST, LARGEST = 0.04, 0.93
+"""Share of the photo that a garment covers."""
+LEGS_GAP: Final = 0.45
+"""Share of the rows below the middle in which there is a gap between legs."""
+WIDEST_CROTCH: Final = 0.4
+"""Of the width: a gap that begins wider is not between legs."""
+DRESS: Final = 2.75
+"""Length over chest width; tunics have less, dresses that reach the knee more."""
+
+PERSON_SCORE: Final = 0.85
+"""Pose score of the garment photo. People had 0.90 to 1.00, most garments alone less."""
+SKIN_SEEN: Final = 0.5
+"""Share of skin colours in a place where a wearer would show skin."""
+
+LEAST_SKIN: Final = 0.015
+"""Share of skin colours; of people in clothes from head to feet 0.04 and more."""
+SURELY: Final = 0.95
+WIDEST_HEAD: Final = 2.4
+"""Width of what the nose lies on, over the distance of the ears: 1.3 to 2.0 of wearers, 2.8 and more of prints."""
+LOWEST_HEAD: Final = 0.27
+"""Of the height: noses of wearers lay at 0.20 or higher, of prints at 0.30 or lower."""
+CUT_OFF: Final = 0.15
+"""Of the width: a garment that meets the upper or the lower edge so far is not whole; or somebody wears it."""
+UNEVEN: Final = 0.955
+"""Symmetry (IoU) of the outline. Below it some of the garment may have been taken for ground."""
+FAINT_RIM: Final = 0.45
+"""Share of the outline with less than ``FAINT_CONTRAST``, likewise."""
 
 TOUCHES_BORDERS: Final = "The garment photo is cropped tightly; one with some empty ground around it works better."
 BUSY: Final = "The garment photo has a busy background; a plain one works better."
 FAINT: Final = "The garment is nearly as bright as its background, so its outline may be soft."
-UNSURE_CUT: Final = "The garment was hard to tell from its background; a plain, different-coloured one works better."
+WORN_BY_SOMEBODY: Final = (
+    "Garment photo: it seems to show a person. Use a photo of the garment alone, laid flat on a plain ground."
+)
+NOT_WHOLE: Final = (
+    "Garment photo: the garment is cut off at the edge of the photo, or somebody wears it. Use a photo of the whole "
+    "garment alone, with some empty ground around it."
+)
+OPEN: Final = (
+    "Garment photo: it seems to show an open garment, or one with legs and straps. Use a photo of a closed top, of a "
+    "dress, or of trousers alone."
+)
+OTHER_KIND: Final = "The garment does not look like what the category says."
+LIKE_A_SKIRT: Final = "The garment was taken for a skirt; if it is a top without straps, say so with the category."
+NO_GARMENT: Final = (
+    "Garment photo: no garment was found. Use a photo of one whole garment, laid flat on a plain ground of another "
+    "colour."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Garment:
     """A garment cut out of its photo."""
 
-    rgb: Picture
-    alpha: Floats
-    """``(H, W)`` float32, 0 to 1."""
+    colour: Picture
+    """``(H, W, 3)`` uint8: its colours carried on over its edge, so that none of the ground comes along."""
+    alpha: Mask
+    """``(H, W)`` uint8, 0 to 255."""
     kind: Kind
-    """As the silhouette has it; whoever knows the category knows better."""
+    shape: Top | Bottom
+    """Its landmarks."""
+    certainty: float
+    """How well it was told from its ground, 0 to 1."""
     warnings: tuple[str, ...]
 
 
-def analyse(nets: Nets, rgb: Picture) -> Garment:
-    """Cut the garment out. Raise ``ImageUnusable`` where there is none, or somebody wears it."""
-    alpha, warnings = cut_out(nets, rgb)
-    mask = (alpha > 0.5).astype(np.uint8)
-    if nets.pose(rgb, alpha, passes=2).score > PERSON_IN_PHOTO:
-        raise ImageUnusable(
-            "Garment photo: it seems to show a person. Use a photo of the garment alone, laid flat on a plain ground."
-        )
-    if not 0.06 < mask.mean() < 0.92:
-        raise ImageUnusable(
-            "Garment photo: no garment was found. Use a photo of one whole garment, laid flat on a plain ground of "
-            "another colour."
-        )
-    return Garment(rgb, alpha, kind_of(mask), tuple(warnings))
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    mask: Mask
+    certainty: float
+    warnings: tuple[str, ...]
+
+
+def analyse(nets: Nets, rgb: Picture, kind: Kind | None = None) -> Garment:
+    """Cut the garment out and find its landmarks. Raise ``ImageUnusable`` where there is none, or somebody wears it.
+
+    ``kind`` is what the client says it is; None looks at the outline.
+    """
+    if min(rgb.shape[:2]) < 32:
+        raise ImageUnusable(NO_GARMENT)
+    cut = cut_out(nets, rgb)
+    if not SMALLEST < cut.mask.mean() < LARGEST:
+        raise ImageUnusable(NO_GARMENT)
+    if max(cut.mask[0].mean(), cut.mask[-1].mean()) > CUT_OFF:
+        raise ImageUnusable(NOT_WHOLE)
+    if _is_worn(nets, rgb, cut.mask):
+        raise ImageUnusable(WORN_BY_SOMEBODY)
+    alpha = _matte(cut.mask)
+    kind, shape, doubt = _shape(rgb, cut.mask, kind)
+    if kind == "upper" and isinstance(shape, Top) and shape.length > DRESS * shape.chest_width:
+        kind = "dress"
+    warnings = (*cut.warnings, doubt) if doubt else cut.warnings
+    certainty = cut.certainty * {OTHER_KIND: 0.5, LIKE_A_SKIRT: 0.75}.get(doubt, 1.0)
+    return Garment(_own_colours(rgb, alpha), np.rint(alpha * 255).astype(np.uint8), kind, shape, certainty, warnings)
+
+
+def _shape(rgb: Picture, mask: Mask, told: Kind | None) -> tuple[Kind, Top | Bottom, str]:
+    """What it is, its landmarks, and what is doubtful about it; a guess that does not fit is taken back."""
+    seen = kind_of(mask)
+    kind = told or seen
+    if kind == "lower":
+        try:
+            doubt = OTHER_KIND if seen != "lower" else "" if told or _legs_apart(mask) else LIKE_A_SKIRT
+            return kind, find_bottom(mask), doubt
+        except ImageUnusable:
+            if told:
+                raise
+            kind = "upper"
+    if _legs_apart(mask):
+        raise ImageUnusable(OPEN)
+    return kind, find_top(rgb, mask), OTHER_KIND if told and seen == "lower" else ""
 
 
 def kind_of(mask: Mask) -> Kind:
-    """What the silhouette looks like."""
-    ys, xs = np.where(mask)
-    left, right, top, bottom = xs.min(), xs.max(), ys.min(), ys.max()
-    height, width = bottom - top, right - left
-    middle = (left + right) / 2
-    between_legs = mask[
-        int(top + 0.55 * height) : int(top + 0.97 * height),
-        int(middle - 0.03 * width) : int(middle + 0.03 * width) + 1,
-    ]
-    if between_legs.size and between_legs.mean() < 0.45 and height > 1.1 * width:
+    """Whether it hangs from the shoulders or from the waist."""
+    top, _, height, middle, _ = _box(mask)
+    if _legs_apart(mask) and _whole_above(mask, top, height, middle):
         return "lower"
-    return "dress" if height > 1.55 * width else "upper"
+    return "lower" if _has_waistband(mask, top, height) and not has_sleeves(mask) else "upper"
 
 
-def cut_out(nets: Nets, rgb: Picture) -> tuple[Floats, list[str]]:
-    """Alpha of the garment, ``(H, W)`` float32, and warnings.
+def _box(mask: Mask) -> tuple[int, int, int, int, int]:
+    """Top, left, height, middle column and width of the outline."""
+    ys, xs = np.where(mask)
+    left, right, top, bottom = int(xs.min()), int(xs.max()), int(ys.min()), int(ys.max())
+    return top, left, bottom - top, (left + right) // 2, right - left
 
-    The saliency net says roughly where; grabCut (Rother et al. 2004) follows the colours; the guided filter makes
-    the edge soft.
+
+def _legs_apart(mask: Mask) -> bool:
+    """Whether there is a gap in the middle of the lower half: between legs, or the fronts of an open garment."""
+    top, _, height, middle, width = _box(mask)
+    reach = max(1, int(0.10 * width))
+    below = mask[int(top + 0.5 * height) : int(top + 0.96 * height), middle - reach : middle + reach + 1]
+    if not below.size or float((below.min(1) == 0).mean()) <= LEGS_GAP:
+        return False
+    # Legs part in a point; between sleeves that hang below a short hem there is the whole width.
+    open_rows = np.flatnonzero((mask[top : top + int(0.96 * height), middle - reach : middle + reach + 1] == 0).any(1))
+    first = top + int(open_rows[open_rows > 0.3 * height][0]) + max(2, int(0.02 * height))
+    gaps = np.diff(np.flatnonzero(mask[min(first, len(mask) - 1)]))
+    return bool(len(gaps)) and int(gaps.max()) < WIDEST_CROTCH * width
+
+
+def _whole_above(mask: Mask, top: int, height: int, middle: int) -> bool:
+    """Whether the upper third is whole: a top's sleeves hang beside its body, not below it."""
+    rows = mask[int(top + 0.06 * height) : int(top + 0.3 * height), middle]
+    return bool(rows.mean() > 0.9)
+
+
+def _has_waistband(mask: Mask, top: int, height: int) -> bool:
+    """A straight upper edge nearly as wide as what hangs from it, and nothing at its sides: a skirt, or shorts."""
+
+    def width(share: float) -> float:
+        columns = np.flatnonzero(mask[int(top + share * height)])
+        return float(columns[-1] - columns[0] + 1) if len(columns) else 0.0
+
+    waist, below = width(0.03), width(0.22)
+    edge = [np.flatnonzero(mask[:, x]).min() for x in _inner_columns(mask, int(top + 0.03 * height))]
+    straight = bool(edge) and float(np.ptp(edge)) < 0.04 * height
+    holes = np.diff(np.flatnonzero(mask[int(top + 0.22 * height)]))
+    return bool(straight and waist > 0.72 * below and waist > 0.45 * width(0.6) and (holes <= 3).all())
+
+
+def _inner_columns(mask: Mask, row: int) -> list[int]:
+    columns = np.flatnonzero(mask[row])
+    if not len(columns):
+        return []
+    return [
+        int(x) for x in np.linspace(columns[0] * 0.85 + columns[-1] * 0.15, columns[0] * 0.15 + columns[-1] * 0.85, 12)
+    ]
+
+
+def cut_out(nets: Nets, rgb: Picture) -> _Cut:
+    """The garment's mask, ``(H, W)`` uint8, how sure that is, and warnings.
+
+    Catalogues show garments on an even ground, from which colour alone tells them; the saliency net is only asked
+    where ground or contrast say that it does not.
     """
-    saliency = nets.saliency(rgb)
-    ground = _ground_border(saliency)
-    if ground.sum() < 50:
-        return np.clip(saliency, 0, 1), [TOUCHES_BORDERS]
-    lab = lab_of(rgb)
-    difference, noise = _difference_to_ground(lab, ground)
-    mask = (saliency > 0.5).astype(np.uint8)
-    contrast = _contrast(difference, mask)
-    faint, busy = contrast < FAINT_CONTRAST, noise > BUSY_GROUND
-    warnings = [text for found, text in ((busy, BUSY), (faint, FAINT)) if found]
-    if not (faint or busy):
-        by_colour = _cut_by_colour(rgb, saliency, difference)
-        if by_colour is not None and _overlap(by_colour, mask) > SAME_CUT:
-            mask = by_colour
-        elif by_colour is not None:
-            warnings.append(UNSURE_CUT)
-    mask = _without_shadow(mask, lab, difference)
-    opened = cast("Mask", cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)))
-    mask = without_holes(largest(opened))
-    mask = (soft(mask, 5.0 if faint else 2.0) > 0.5).astype(np.uint8)
-    return matte_of(rgb, mask, radius=4, eps=1e-4, band=5), warnings
+    small = shrunk(rgb, CUT_SIDE)
+    lab = lab_of(np.asarray(cv2.GaussianBlur(small, (0, 0), 0.7), np.uint8))
+    difference, noise, share = _difference_to_ground(lab)
+    distance = np.sqrt(difference[..., 0] ** 2 + (1.6 * difference[..., 1]) ** 2 + (1.6 * difference[..., 2]) ** 2)
+    mask = _by_colour(lab, difference, distance, noise)
+    rim = (mask - eroded(mask, 13)) > 0
+    contrast = float(np.median(distance[rim])) if rim.any() else 0.0
+    busy, faint = noise > PLAIN or share < LEAST_GROUND, contrast < FAINT_CONTRAST
+    warnings: tuple[str, ...] = tuple(text for found, text in ((busy, BUSY), (faint and not busy, FAINT)) if found)
+    certainty = 1.0
+    if busy or faint or not SMALLEST < mask.mean() < LARGEST:
+        salient = (nets.saliency(small) > 0.5).astype(np.uint8)
+        overlap = float((mask & salient).sum() / max(1, (mask | salient).sum()))
+        mask, certainty = salient, 0.55 + 0.4 * overlap
+    elif _may_lack(mask, distance, rim):
+        saliency = nets.saliency(small)
+        # Light cloth on a light ground: what the net is sure of belongs to it.
+        more = mask | (eroded(saliency > 0.8, 5) & dilated(mask, 9)) | eroded(saliency > 0.9, 9)
+        joined = largest(np.asarray(more, np.uint8))
+        certainty = 1.0 - min(0.3, 2.0 * float((joined & (1 - mask)).sum() / max(1, mask.sum())))
+        mask = joined
+    mask = _without_shadow(largest(mask), difference, distance)
+    mask = without_holes(largest(mask))
+    if _touches(mask):
+        warnings, certainty = (*warnings, TOUCHES_BORDERS), certainty * 0.8
+    size = (rgb.shape[1], rgb.shape[0])
+    large = cast("Floats", cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR))
+    return _Cut((blurred(large, SMOOTH * max(rgb.shape[:2])) > 0.5).astype(np.uint8), certainty, warnings)
 
 
-def _ground_border(saliency: Floats) -> Bools:
-    """The ground as far as it is seen along the picture's border."""
-    width = max(4, int(0.02 * min(saliency.shape)))
-    border = np.ones(saliency.shape, bool)
-    border[width:-width, width:-width] = False
-    return border & (saliency < 0.3)
+def _may_lack(mask: Mask, distance: Floats, rim: Bools) -> bool:
+    """Whether a part of the garment may be missing."""
+    faint = float((distance[rim] < FAINT_CONTRAST).mean()) if rim.any() else 1.0
+    return faint > FAINT_RIM or symmetry_of(mask) < UNEVEN
 
 
-def _difference_to_ground(lab: Floats, ground: Bools) -> tuple[Floats, float]:
-    """Lab minus the ground's, ``(H, W, 3)`` float32, and how much the ground varies.
+def _difference_to_ground(lab: Floats) -> tuple[Floats, float, float]:
+    """Lab minus the ground's, ``(H, W, 3)`` float32; how much the ground varies; how much of the frame it is.
 
     The ground is a plane per channel, because studio light falls off across a picture.
     """
-    height, width = ground.shape
-    ys, xs = np.where(ground)
-    at = np.c_[xs / width, ys / height, np.ones(len(xs))]
-    plane = np.linalg.lstsq(at, lab[ground], rcond=None)[0]
+    height, width = lab.shape[:2]
+    border = max(4, int(GROUND_BORDER * min(height, width)))
+    frame = np.ones((height, width), bool)
+    frame[border:-border, border:-border] = False
+    ys, xs = np.where(frame)
+    values, at = lab[frame], np.c_[xs / width, ys / height, np.ones(len(xs))]
+    keep = np.abs(values - np.median(values, 0)).max(1) < 25
+    residual = np.zeros(len(xs))
+    plane = np.zeros((3, 3))
+    for _ in range(4):
+        plane = np.linalg.lstsq(at[keep], values[keep], rcond=None)[0]
+        residual = np.abs(values - at @ plane).max(1)
+        keep = residual < max(3.0, 3.75 * float(np.median(residual[keep])))
     x, y = coordinates((height, width))
     level = np.stack([plane[0, c] * x / width + plane[1, c] * y / height + plane[2, c] for c in range(3)], -1)
-    residual = np.abs(lab[ground] - level[ground]).max(1)
-    return lab - level, float(np.percentile(residual, 90))
+    return lab - level.astype(np.float32), float(np.percentile(residual, 80)), float(keep.mean())
 
 
-def _contrast(difference: Floats, mask: Mask) -> float:
-    """Lab distance to the ground of the 12 pixels inside of the outline."""
-    rim = (mask - eroded(mask, 25)) > 0
-    return float(np.median(np.sqrt((difference[rim] ** 2).sum(-1)))) if rim.any() else 99.0
+def _by_colour(lab: Floats, difference: Floats, distance: Floats, noise: float) -> Mask:
+    """What differs from the ground and is no shadow."""
+    slope = np.hypot(cv2.Sobel(lab[..., 0], cv2.CV_32F, 1, 0) / 8, cv2.Sobel(lab[..., 0], cv2.CV_32F, 0, 1) / 8)
+    darker = (difference[..., 0] < 0) & (difference[..., 0] > -SHADOW_DEPTH)
+    shadow = darker & (np.abs(difference[..., 1:]).max(-1) < SHADOW_CHROMA) & (slope < SHADOW_SLOPE)
+    ground = (distance < max(LEAST_DIFFERENCE, 3 * noise)) | shadow
+    framed = cv2.copyMakeBorder(ground.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(1,))
+    _, pieces = cv2.connectedComponents(framed, connectivity=4)
+    mask = (pieces != pieces[0, 0])[1:-1, 1:-1].astype(np.uint8)
+    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), np.uint8)
+    return np.asarray(cv2.morphologyEx(largest(mask), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
 
 
-def _overlap(one: Mask, other: Mask) -> float:
-    return float((one & other).sum() / max(1, (one | other).sum()))
+def _without_shadow(mask: Mask, difference: Floats, distance: Floats) -> Mask:
+    """Without the rim of shadow that lies against the garment: grey, and more like the ground than like the cloth."""
+    core = eroded(mask, 19)
+    if core.sum() < 200:
+        return mask
+    cloth = filled(difference.astype(np.float32), core.astype(np.float32))
+    to_cloth = np.sqrt(((difference - cloth) ** 2 * np.array([1, 2.56, 2.56], np.float32)).sum(-1))
+    rim = (mask > 0) & (core == 0)
+    grey = (np.abs(difference[..., 1:]).max(-1) < 1.6 * SHADOW_CHROMA) & (difference[..., 0] < -5)
+    shadow = rim & grey & (to_cloth > 1.15 * distance) & (distance < SHADOW_DEPTH)
+    # A shadow is one long piece; light stripes that end at the rim are many short ones.
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(shadow.astype(np.uint8), connectivity=4)
+    large = stats[:, cv2.CC_STAT_AREA] > SHADOW_PIECE * mask.sum()
+    large[0] = False
+    left = largest((mask > 0) & ~large[pieces])
+    return np.asarray(cv2.morphologyEx(left, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), np.uint8)
 
 
-def _cut_by_colour(rgb: Picture, saliency: Floats, difference: Floats) -> Mask | None:
-    """grabCut, started from the saliency; None where it cannot start."""
-    core = eroded(saliency > 0.9, 9)
-    if core.sum() <= 100:
-        return None
-    guess = np.full(saliency.shape, cv2.GC_PR_BGD, np.uint8)
-    guess[saliency > 0.5] = cv2.GC_PR_FGD
-    guess[core > 0] = cv2.GC_FGD
-    guess[dilated(saliency > 0.2, 25) == 0] = cv2.GC_BGD
-    height, width = saliency.shape
-    scale = GRABCUT_SIDE / max(height, width)
-    small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    size = (small.shape[1], small.shape[0])
-    guess = cast("Mask", cv2.resize(guess, size, interpolation=cv2.INTER_NEAREST))
-    # A shadow is darker than the ground but hardly coloured: lightness counts less.
-    weighted = [0.55 * difference[..., 0], 1.6 * difference[..., 1], 1.6 * difference[..., 2]]
-    distance = np.sqrt(weighted[0] ** 2 + weighted[1] ** 2 + weighted[2] ** 2)
-    unlike = cv2.resize(distance, size, interpolation=cv2.INTER_AREA) > 40
-    salient = cv2.resize(saliency, size, interpolation=cv2.INTER_AREA) > 0.3
-    guess[unlike & salient] = cv2.GC_FGD
-    cv2.setRNGSeed(RANDOM_SEED)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    try:
-        bgr = np.ascontiguousarray(small[:, :, ::-1])
-        cv2.grabCut(bgr, guess, (0, 0, 0, 0), *models, 3, cv2.GC_INIT_WITH_MASK)
-    except cv2.error:  # every pixel is already decided
-        return None
-    cut = ((guess == cv2.GC_FGD) | (guess == cv2.GC_PR_FGD)).astype(np.uint8) * 255
-    return cast("Mask", (cv2.resize(cut, (width, height), interpolation=cv2.INTER_CUBIC) > 127).astype(np.uint8))
+def _touches(mask: Mask) -> bool:
+    """Whether the garment runs out of the photo."""
+    edges = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    return any(edge.mean() > 0.03 for edge in edges)
 
 
-def _without_shadow(mask: Mask, lab: Floats, difference: Floats) -> Mask:
-    """Cut the garment's shadow off: darker than the ground, of its hue, and unlike the cloth right inside of it.
+def _matte(mask: Mask) -> Floats:
+    """Alpha of a mask."""
+    # Not the guided filter: on a white ground it takes the white stripes of a shirt for ground.
+    # Two pixels inwards, so that the ground leaves no seam of light.
+    return soft(eroded(mask, 5), 0.8)
 
-    Only where the cloth itself does not look like a shadow.
+
+def _own_colours(rgb: Picture, alpha: Floats) -> Picture:
+    """Where it is not solid, the colour of the nearest cloth."""
+    solid = eroded(alpha > 0.98, 5).astype(np.float32)
+    if not solid.any():
+        return rgb
+    spread = filled(rgb.astype(np.float32), solid)
+    return np.where(solid[..., None] > 0, rgb, np.clip(np.rint(spread), 0, 255).astype(np.uint8))
+
+
+def _is_worn(nets: Nets, rgb: Picture, mask: Mask) -> bool:
+    """Whether the photo shows a wearer: a body's pose, and skin where a body shows it.
+
+    A print with a face lies in the middle of cloth; patterned or ripped cloth now and then passes for a pose.
     """
-    core = eroded(mask, 41).astype(np.float32)
-    if core.sum() <= 500:
-        return mask
-    cloth: Point = np.median(difference[core > 0], 0)
-    if np.abs(cloth[1:]).max() <= 7 and cloth[0] >= -95:
-        return mask
-    inside = blurred(lab * core[..., None], 14) / (blurred(core, 14) + 1e-3)[..., None]
-    darker, coloured = difference[..., 0], np.abs(difference[..., 1:]).max(-1)
-    unlike_shadow = coloured * 2.0
-    unlike_cloth = np.sqrt(
-        (0.6 * (lab[..., 0] - inside[..., 0])) ** 2 + ((lab[..., 1:] - inside[..., 1:]) ** 2).sum(-1) * 2.5
-    )
-    shadow = (darker < -4) & (darker > -90) & (coloured < 5) & (unlike_shadow + 3 < unlike_cloth)
-    return cast("Mask", ((mask > 0) & ~(shadow & (core == 0))).astype(np.uint8))
+    skin = _skin_colours(rgb)
+    if (skin & (mask > 0)).sum() < LEAST_SKIN * mask.sum():
+        return False  # and the net need not be asked
+    pose = nets.pose(rgb, mask.astype(np.float32), passes=2)
+    joints = pose.joints
+    if pose.score < PERSON_SCORE:
+        return False
+    unit, head = length(joints[11] - joints[12]), length(joints[7] - joints[8])
+
+    def shows(at: Point, radius: float) -> bool:
+        return _share(skin, at, max(2.0, radius * unit)) > SKIN_SEEN
+
+    nose = joints[0]
+    run = run_at(mask, float(nose[1]), float(nose[0]))
+    # A head stands out at the top; a print lies in the middle of cloth.
+    if run is None or run[1] - run[0] > WIDEST_HEAD * head or nose[1] > LOWEST_HEAD * rgb.shape[0]:
+        return False
+    hands = sum(shows((joints[wrist] + joints[finger]) / 2, 0.07) for wrist, finger in ((15, 19), (16, 20)))
+    face = shows((nose + joints[9] + joints[10]) / 3, 0.12)
+    neck = shows((joints[9] + joints[10]) * 0.225 + (joints[11] + joints[12]) * 0.275, 0.07)
+    return face and (neck or hands > 0 or pose.score > SURELY)
+
+
+def _skin_colours(rgb: Picture) -> Bools:
+    """Skin of any tone in the plane of Cr and Cb: Chai and Ngan (1999), a little wider."""
+    ycc = cv2.cvtColor(cv2.GaussianBlur(rgb, (0, 0), 2), cv2.COLOR_RGB2YCrCb)
+    luma, red, blue = ycc[..., 0], ycc[..., 1], ycc[..., 2]
+    return np.asarray((luma > 40) & (red >= 135) & (red <= 180) & (blue >= 85) & (blue <= 130))
+
+
+def _share(where: Bools, at: Point, radius: float) -> float:
+    around = disc((where.shape[0], where.shape[1]), at, radius) > 0
+    return float(where[around].mean()) if around.any() else 0.0

@@ -18,6 +18,8 @@ Picture: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.uint8]
 Bools: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.floating[Any]]
+Layer: TypeAlias = NDArray[np.uint8] | NDArray[np.floating[Any]]
+"""Colours ``(H, W, 3)``, 0 to 255, of either type."""
 Point: TypeAlias = NDArray[np.float64]
 Shape: TypeAlias = tuple[int, int]
 """Height and width."""
@@ -27,6 +29,10 @@ Side: TypeAlias = Literal["left", "right"]
 SIDES: Final[tuple[Side, Side]] = ("left", "right")
 OUTWARD: Final[Mapping[Side, int]] = {"left": -1, "right": 1}
 """The sign of x away from the middle."""
+
+
+WIDE_BLUR: Final = 7.0
+"""Pixels of sigma."""
 
 
 def shrunk(rgb: Picture, longest: int) -> Picture:
@@ -48,13 +54,23 @@ def grey_of(rgb: Picture) -> Floats:
 
 
 def blurred(values: Floats, sigma: float) -> Floats:
-    """Gaussian blur; ``sigma`` in pixels."""
-    return cast("Floats", cv2.GaussianBlur(values, (0, 0), sigma))
+    """Gaussian blur; ``sigma`` in pixels. A wide one is taken at a quarter of the size, where it looks the same."""
+    if sigma < WIDE_BLUR:
+        return cast("Floats", cv2.GaussianBlur(values, (0, 0), sigma))
+    height, width = values.shape[:2]
+    small = cv2.resize(values, (max(1, width // 4), max(1, height // 4)), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / 4)
+    return cast("Floats", cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def soft(mask: Mask | Bools, sigma: float = 1.0) -> Floats:
     """A mask with a feathered edge, float32 0 to 1."""
     return blurred(mask.astype(np.float32), sigma)
+
+
+def smooth(mask: Mask | Bools, sigma: float) -> Bools:
+    """A mask without what is smaller than about ``sigma`` pixels, in both directions."""
+    return soft(mask, sigma) > 0.5
 
 
 def local_mean(values: Floats, weight: Floats, sigma: float) -> Floats:
@@ -113,14 +129,6 @@ def guided(guide: Floats, values: Floats, radius: int, eps: float) -> Floats:
     return mean(slope) * guide + mean(offset)
 
 
-def matte_of(rgb: Picture, mask: Mask, *, radius: int, eps: float, band: int) -> Floats:
-    """Alpha of a mask, float32 0 to 1: the guided filter within ``band`` pixels of the outline."""
-    alpha = np.clip(guided(grey_of(rgb), mask.astype(np.float32), radius, eps), 0, 1)
-    alpha[eroded(mask, band) > 0] = 1
-    alpha[dilated(mask, band) == 0] = 0
-    return alpha
-
-
 def filled(picture: Floats, known: Floats) -> Floats:
     """Smooth fill of the unknown pixels from the known ones, by a pyramid (push-pull, Gortler et al. 1996).
 
@@ -145,9 +153,12 @@ def picture_of(values: Floats) -> Picture:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def over(below: Floats, alpha: Floats, above: Floats) -> Floats:
+def over(below: Layer, alpha: Floats, above: Layer) -> Floats:
     """``above`` laid on ``below``; ``alpha`` is ``(H, W)``."""
-    return below * (1 - alpha[..., None]) + above * alpha[..., None]
+    result = np.subtract(above, below, dtype=np.float32)
+    result *= alpha[..., None].astype(np.float32, copy=False)
+    result += below
+    return cast("Floats", result)
 
 
 def polygon(shape: Shape, points: Iterable[Iterable[float]]) -> Mask:
@@ -186,9 +197,10 @@ def coordinates(shape: Shape) -> tuple[Floats, Floats]:
 
 
 def along(shape: Shape, origin: Point, direction: Point) -> Floats:
-    """How far each pixel lies from ``origin`` in ``direction``, in pixels if that has length 1; ``(H, W)`` float64."""
-    x, y = _coordinates(shape)
-    return cast("Floats", (x - origin[0]) * direction[0] + (y - origin[1]) * direction[1])
+    """How far each pixel lies from ``origin`` in ``direction``, in pixels if that has length 1; ``(H, W)`` float32."""
+    x = (np.arange(shape[1], dtype=np.float32) - np.float32(origin[0])) * np.float32(direction[0])
+    y = (np.arange(shape[0], dtype=np.float32) - np.float32(origin[1])) * np.float32(direction[1])
+    return cast("Floats", x[None, :] + y[:, None])
 
 
 def length(vector: Point) -> float:

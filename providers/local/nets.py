@@ -30,6 +30,8 @@ HIP_CENTRE, BODY_CIRCLE = 33, 34
 """The net's two alignment points: the middle of the hips, and a point on the circle around the body."""
 CROP_MARGIN: Final = 1.25
 """The crop's side over the body circle's diameter, as in MediaPipe's pose graph."""
+FOLLOWED: Final = 0.9
+"""Score from which a later crop counts for better than the one it was found by."""
 NO_POSE, GOOD_POSE = 0.3, 0.8
 """Scores below which a crop is not followed further, and above which no other crop is tried."""
 
@@ -72,7 +74,9 @@ class Nets:
         height, width = rgb.shape[:2]
         small = cv2.resize(rgb, (SALIENCY_SIDE, SALIENCY_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
         small /= max(small.max(), 1e-6)
-        found = self._run(self._saliency, (small - IMAGENET_MEAN) / IMAGENET_STD, outputs=1)[0][0, 0]
+        found = self._run(self._saliency, (small - IMAGENET_MEAN) / IMAGENET_STD, outputs=1)[0][0, 0].copy()
+        # OpenCV keeps a net's memory for its next run, 160 MB here; a run on next to nothing gives it back.
+        self._run(self._saliency, np.zeros((32, 32, 3), np.float32), outputs=1)
         found = (found - found.min()) / (found.max() - found.min() + 1e-6)
         return cast("Floats", cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR))
 
@@ -93,16 +97,20 @@ class Nets:
         return Pose(best.joints, best.visibility, best.score, mask)
 
     def _follow(self, rgb: Picture, centre: Point, side: float, passes: int) -> _Crop:
-        angle = 0.0
+        angle, best = 0.0, None
         for _ in range(passes):
             crop = self._landmarks(rgb, _crop_to_photo(centre, side, angle))
+            # Where a body leaves the photo, following it may lose it again.
+            if best is None or crop.score >= min(best.score, FOLLOWED):
+                best = crop
             if crop.score < NO_POSE:
                 break
             centre = crop.joints[HIP_CENTRE]
             reach = crop.joints[BODY_CIRCLE] - centre
             angle = np.arctan2(reach[0], -reach[1])
             side = 2 * np.hypot(*reach) * CROP_MARGIN
-        return crop
+        assert best is not None  # noqa: S101 - there is a first pass
+        return best
 
     def _landmarks(self, rgb: Picture, to_photo: Floats) -> _Crop:
         crop = cv2.warpAffine(

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, cast
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ImageUnusable
 from .imaging import (
@@ -24,6 +25,7 @@ from .imaging import (
     Point,
     Shape,
     along,
+    blurred,
     dilated,
     disc,
     distance_to,
@@ -55,7 +57,15 @@ PARSING_SIDE: Final = 420
 """Pixels of the longer side; more costs time and parses no better."""
 COLOURS: Final = {Part.SKIN: 2, Part.HAIR: 3, Part.UPPER: 4, Part.LOWER: 3, Part.SHOES: 3}
 """Gaussians in the mixture of each part."""
-MAX_SAMPLES: Final = 3000
+BARE_LEGS: Final = 0.4
+"""Units of distance by which skin is less likely on legs than on arms."""
+WAIST_STEP: Final = 2
+"""Rows by which the waist may rise or fall from one column to the next, at parsing size."""
+WAIST_BEND: Final = 3.0
+"""Energy that such a row costs."""
+TEXTURES_APART: Final = 8.0
+"""Lab lightness: where the local deviations of upper and lower clothes differ by so much, one has a pattern."""
+MAX_SAMPLES: Final = 2000
 RANDOM_SEED: Final = 7
 """OpenCV's EM draws from a generator per thread; seeded anew, the same photo parses the same."""
 
@@ -158,7 +168,9 @@ def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Pa
     regions = _regions(figure)
     skin = _skin_of_face(lab[(regions.face > 0) & person])
     samples = _samples(lab, person, figure, regions, skin)
-    labels = _most_likely(samples, _priors(figure, regions), lab, grey_of(small))
+    energies = _energies(samples, _priors(figure, regions), lab)
+    labels = _most_likely(energies, grey_of(small))
+    _straighten_waist(labels, energies, lab[..., 0], figure, regions)
     labels[~person] = Part.BACKGROUND
     _join_islands(labels, person, list(samples), figure.unit)
     _drop_hair_specks(labels, figure, regions.neck)
@@ -258,6 +270,9 @@ def _samples(lab: Floats, person: Bools, figure: _Figure, regions: _Regions, ski
     height = along(figure.shape, figure.ears, figure.up)
     lateral = along(figure.shape, figure.ears, figure.side)
     hair = lab[person & (height > 0.75 * figure.head_width) & (np.abs(lateral) < figure.head_width)]
+    if len(hair) <= 15:  # the photo ends below the top of the head
+        beside = person & (regions.head > 0) & (regions.face == 0) & (height > -0.5 * figure.head_width) & ~skinlike
+        hair = lab[beside]
     if len(hair) > 15:
         samples[Part.HAIR] = hair
     samples[Part.UPPER] = lab[(regions.chest > 0) & person]
@@ -266,7 +281,7 @@ def _samples(lab: Floats, person: Bools, figure: _Figure, regions: _Regions, ski
             "Person photo: the upper body is not visible. Use a photo that shows the whole person from the front."
         )
     for part, region, least in ((Part.LOWER, regions.thighs, 40), (Part.SHOES, regions.feet, 30)):
-        colours = lab[(region > 0) & person]
+        colours = lab[(region > 0) & person & ~skinlike]
         if len(colours) > least:
             samples[part] = colours
     return samples
@@ -276,34 +291,43 @@ def _priors(figure: _Figure, regions: _Regions) -> dict[Part, Floats]:
     """What it costs to give a part to a pixel there, in units of the mixtures' energy."""
     height = along(figure.shape, figure.ears, figure.up)
     below_hips = np.maximum(along(figure.shape, figure.hips, -figure.up) / figure.unit, -9)
-    face, neck, hands, arms = regions.face, regions.neck, regions.hands, regions.arms
+    face, neck, hands, arms, legs = regions.face, regions.neck, regions.hands, regions.arms, regions.legs
 
     def beyond(region: Mask, free: float) -> Floats:
         """Distance to the region in shoulder widths, of which some is free."""
         return cast("Floats", np.maximum(distance_to(region) / figure.unit - free, 0))
 
     return {
-        Part.SKIN: 9 * beyond(face | neck | hands | arms, 0.03)
+        Part.SKIN: 9 * np.minimum(beyond(face | neck | hands | arms, 0.03), beyond(legs, 0.02) + BARE_LEGS)
         + 3.5 * (regions.torso > 0) * (1 - arms) * (1 - dilated(neck, 9)),
         Part.HAIR: 6 * beyond(regions.head, 0.0) + 6 * (face > 0) * (height < 0.2 * figure.head_width),
         Part.UPPER: 9 * beyond(regions.torso | arms, 0.06)
         + 25 * np.maximum(below_hips - 0.25, 0)
         + 5 * (face > 0)
         + 2.5 * (hands > 0)
-        + 3 * (neck > 0),
-        Part.LOWER: 9 * beyond(regions.legs, 0.08) + 25 * np.maximum(-below_hips - 0.25, 0),
-        Part.SHOES: 25 * beyond(regions.feet, 0.06),
+        + 1.5 * (neck > 0),
+        Part.LOWER: 9 * beyond(regions.legs, 0.08)
+        + 25 * np.maximum(-below_hips - 0.25, 0)
+        + 3 * (hands > 0)
+        + 2 * (arms > 0),
+        Part.SHOES: 25 * beyond(regions.feet, 0.06) + 100 * (beyond(regions.feet, 0.4) > 0),
     }
 
 
-def _most_likely(samples: Samples, priors: Mapping[Part, Floats], lab: Floats, grey: Floats) -> Mask:
-    """The part of the least energy at every pixel, after smoothing along the photo's edges."""
+def _energies(samples: Samples, priors: Mapping[Part, Floats], lab: Floats) -> dict[Part, Floats]:
+    """How badly each part suits each pixel, by its colour and its place; ``(H, W)``."""
     cv2.setRNGSeed(RANDOM_SEED)
     pixels = lab.reshape(-1, 3)
+    shape = lab.shape[:2]
     energies = {}
     for part, colours in samples.items():
-        energy = _energy(_mixture(colours, COLOURS[part]), pixels).reshape(grey.shape)
-        energies[part] = np.clip(energy, -5, 40) + priors[part]
+        energy = _energy(_mixture(colours, COLOURS[part]), pixels).reshape(shape)
+        energies[part] = (np.clip(energy, -5, 40) + priors[part]).astype(np.float32)
+    return energies
+
+
+def _most_likely(energies: Mapping[Part, Floats], grey: Floats) -> Mask:
+    """The part of the least energy at every pixel, after smoothing along the photo's edges."""
     parts = sorted(energies)
     energy = np.stack([energies[part] for part in parts])
     energy -= energy.min(0)
@@ -313,11 +337,74 @@ def _most_likely(samples: Samples, priors: Mapping[Part, Floats], lab: Floats, g
     return cast("Mask", np.array(parts, np.uint8)[np.argmax(smooth, 0)])
 
 
+def _straighten_waist(
+    labels: Mask, energies: Mapping[Part, Floats], lightness: Floats, figure: _Figure, regions: _Regions
+) -> None:
+    """One line between upper and lower clothes, from side to side: the cheapest by dynamic programming. In place.
+
+    Pixel by pixel a pattern of the one is taken for the other wherever their colours meet.
+    """
+    if Part.LOWER not in energies:
+        return
+    trunk = ((labels == Part.UPPER) | (labels == Part.LOWER)) & (regions.arms == 0)
+    top, bottom = figure.shoulders[1] + 0.3 * figure.unit, figure.hips[1] + 0.7 * figure.unit
+    rows = slice(int(np.clip(top, 0, labels.shape[0] - 2)), int(np.clip(bottom, 2, labels.shape[0])))
+    middle = np.abs(np.arange(labels.shape[1]) - (figure.shoulders[0] + figure.hips[0]) / 2) < 0.75 * figure.unit
+    columns = np.flatnonzero(trunk[rows].any(0) & middle)
+    if len(columns) < 5 or rows.stop - rows.start < 5:
+        return
+    preferred = np.clip(energies[Part.UPPER] - energies[Part.LOWER], -8, 8) + _by_texture(lightness, regions)
+    gain = np.where(trunk[rows][:, columns], preferred[rows][:, columns], 0)
+    # What it costs to begin the lower clothes at each row: everything above is upper.
+    cost = np.concatenate([np.zeros((1, len(columns))), np.cumsum(gain, 0)])
+    path = _cheapest(cost)
+    row_numbers = np.arange(rows.start, rows.stop)[:, None]
+    part = np.where(row_numbers < rows.start + path[None], Part.UPPER, Part.LOWER)
+    window = labels[rows][:, columns]
+    labels[rows.start : rows.stop, columns] = np.where(trunk[rows][:, columns], part, window)
+
+
+def _by_texture(lightness: Floats, regions: _Regions) -> Floats:
+    """How much the texture speaks for the lower clothes, where it tells them from the upper ones."""
+    mean = blurred(lightness, 4.0)
+    texture = np.sqrt(np.maximum(blurred(lightness * lightness, 4.0) - mean * mean, 0))
+    chest, thighs = texture[regions.chest > 0], texture[regions.thighs > 0]
+    if not len(chest) or not len(thighs):
+        return np.zeros_like(lightness)
+    above, below = float(np.median(chest)), float(np.median(thighs))
+    if abs(above - below) < TEXTURES_APART:
+        return np.zeros_like(lightness)
+    return np.clip((np.abs(texture - above) - np.abs(texture - below)) / 3, -6, 6)
+
+
+def _cheapest(cost: Floats) -> NDArray[np.intp]:
+    """The row of the cheapest path in each column, from the first column to the last."""
+    count = cost.shape[1]
+    total, back = cost[:, 0].copy(), np.zeros(cost.shape, np.intp)
+    rows = np.arange(len(total))
+    for column in range(1, count):
+        best, origin = total.copy(), rows.copy()
+        for step in (*range(-WAIST_STEP, 0), *range(1, WAIST_STEP + 1)):
+            moved = np.full_like(total, np.inf)
+            source = rows - step
+            inside = (source >= 0) & (source < len(total))
+            moved[inside] = total[source[inside]] + WAIST_BEND * abs(step)
+            better = moved < best
+            best[better], origin[better] = moved[better], source[better]
+        back[:, column] = origin
+        total = best + cost[:, column]
+    path = np.zeros(count, np.intp)
+    path[-1] = int(np.argmin(total))
+    for column in range(count - 1, 0, -1):
+        path[column - 1] = back[path[column], column]
+    return path
+
+
 def _mixture(colours: Floats, count: int) -> Mixture:
     em = cv2.ml.EM.create()
     em.setClustersNumber(int(max(1, min(count, len(colours) // 30))))
     em.setCovarianceMatrixType(cv2.ml.EM_COV_MAT_DIAGONAL)
-    em.setTermCriteria((cv2.TERM_CRITERIA_COUNT, 15, 0.1))
+    em.setTermCriteria((cv2.TERM_CRITERIA_COUNT, 10, 0.1))
     if len(colours) > MAX_SAMPLES:
         colours = colours[np.random.default_rng(0).choice(len(colours), MAX_SAMPLES, replace=False)]
     em.trainEM(np.ascontiguousarray(colours, np.float64))
@@ -339,7 +426,7 @@ def _join_islands(labels: Mask, person: Bools, parts: list[Part], unit: float) -
     for part in sorted(parts):
         count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == part).astype(np.uint8), connectivity=4)
         for index in range(1, count):
-            if stats[index, cv2.CC_STAT_AREA] < 0.004 * unit * unit * 4:
+            if stats[index, cv2.CC_STAT_AREA] < 0.004 * unit * unit:
                 piece = pieces == index
                 ring = (dilated(piece, 3) > 0) & ~piece & person
                 if ring.any():
@@ -347,13 +434,12 @@ def _join_islands(labels: Mask, person: Bools, parts: list[Part], unit: float) -
 
 
 def _drop_hair_specks(labels: Mask, figure: _Figure, neck: Mask) -> None:
-    """Hair below the chin has to be a real strand; specks in dark clothes are clothes. In place."""
-    below_chin = along(figure.shape, figure.chin, figure.up) < 0.02 * figure.unit
-    low_hair = ((labels == Part.HAIR) & below_chin).astype(np.uint8)
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats(low_hair, connectivity=8)
+    """Hair that hangs together with none above the chin is a speck in dark clothes, or a shadow. In place."""
+    above_chin = along(figure.shape, figure.chin, figure.up) > 0.02 * figure.unit
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == Part.HAIR).astype(np.uint8), connectivity=8)
     for index in range(1, count):
-        if stats[index, cv2.CC_STAT_AREA] < 0.022 * figure.unit * figure.unit:
-            piece = pieces == index
+        piece = pieces == index
+        if stats[index, cv2.CC_STAT_AREA] < 0.1 * figure.unit * figure.unit and not (piece & above_chin).any():
             labels[piece] = np.where(neck[piece] > 0, Part.SKIN, Part.UPPER)
 
 

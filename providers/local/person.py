@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from ..errors import ImageUnusable
-from .imaging import Floats, Mask, Picture, Point, largest, length, matte_of
+from .imaging import Floats, Mask, Picture, Point, largest, length
 from .nets import Nets, Pose
 from .parsing import NOSE, parse
 
@@ -23,21 +23,16 @@ ANKLES: Final = (28, 27)
 
 NO_PERSON: Final = 0.5
 """Pose score. People had 0.61 to 1.00, a cat 0.48, other things less."""
+GOOD_POSE: Final = 0.9
+"""Pose score from which the person is found without asking the saliency net."""
 NO_FACE: Final = 0.8
 """Visibility of the nose. People seen from the front had 0.99 and more, a red disc taken for a person 0.6."""
-SIDEWAYS: Final = 0.42
-"""Shoulder width over torso length; 0.62 to 0.91 is normal. A guess: there was no such photo to tune it on."""
-CROPPED: Final = 0.98
-"""The same; above it the photo ends above the hips, and these are a guess."""
+BELOW_HIPS: Final = 0.15
+"""Shoulder widths of the photo below the hip joints, with which the hips are seen."""
 SHARE_OF_CROP: Final = 0.55
 """Of the saliency net in the outline; the rest is the pose net's own outline."""
 
 RETAKE: Final = "Use a photo of one person from head to feet, standing and facing the camera."
-
-TURNED: Final = "The person seems turned to the side; a photo from the front works better."
-FROM_BEHIND: Final = "The person seems to be seen from behind; a photo from the front works better."
-HIDDEN_SHOULDERS: Final = "The person's shoulders are hard to see; a photo that shows both works better."
-HIDDEN_HIPS: Final = "The person's hips are not in the photo; one that shows the whole body works better."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +40,6 @@ class Person:
     """What is known of the person, in pixels of ``rgb``."""
 
     rgb: Picture
-    alpha: Floats
-    """``(H, W)`` float32, 0 to 1."""
-    mask: Mask
     labels: Mask
     """``(H, W)`` uint8, of ``parsing.Part``."""
     joints: Floats
@@ -64,12 +56,17 @@ class Person:
     face: Mask
     skin: Floats
     """``(3,)`` float32, the face's Lab."""
-    warnings: tuple[str, ...]
+    score: float
+    """Of the pose net, 0 to 1."""
+    from_behind: bool
+    hips_seen: bool
 
 
 def analyse(nets: Nets, rgb: Picture) -> Person:
     """Find the person. Raise ``ImageUnusable`` where there is none."""
-    pose = nets.pose(rgb, nets.saliency(rgb))
+    pose = nets.pose(rgb, np.zeros(rgb.shape[:2], np.float32))
+    if pose.score < GOOD_POSE:  # small in the photo, or to one side: look where something stands out
+        pose = max(pose, nets.pose(rgb, nets.saliency(rgb)), key=lambda found: found.score)
     if pose.score < NO_PERSON or pose.visibility[NOSE] < NO_FACE:
         raise ImageUnusable(f"Person photo: no person was found. {RETAKE}")
     mask = _outline(nets, rgb, pose)
@@ -78,15 +75,9 @@ def analyse(nets: Nets, rgb: Picture) -> Person:
     shoulder_width = length(left_shoulder - right_shoulder)
     torso_length = length((left_shoulder + right_shoulder) / 2 - (left_hip + right_hip) / 2)
     parsed = parse(rgb, mask, pose.joints, shoulder_width)
-    warnings = _warnings(pose, rgb.shape[0])
-    if shoulder_width < SIDEWAYS * torso_length:
-        warnings.insert(0, TURNED)
-    if shoulder_width > CROPPED * torso_length and HIDDEN_HIPS not in warnings:
-        warnings.append(HIDDEN_HIPS)
+    hips = list(HIPS)
     return Person(
         rgb=rgb,
-        alpha=matte_of(rgb, mask, radius=5, eps=2e-4, band=7),
-        mask=mask,
         labels=parsed.labels,
         joints=pose.joints,
         shoulder_width=shoulder_width,
@@ -96,7 +87,12 @@ def analyse(nets: Nets, rgb: Picture) -> Person:
         chin=parsed.chin,
         face=parsed.face,
         skin=parsed.skin,
-        warnings=tuple(warnings),
+        score=pose.score,
+        from_behind=bool(pose.joints[SHOULDERS[0], 0] > pose.joints[SHOULDERS[1], 0]),
+        hips_seen=bool(
+            pose.visibility[hips].max() >= 0.5
+            and pose.joints[hips, 1].max() + BELOW_HIPS * shoulder_width <= rgb.shape[0]
+        ),
     )
 
 
@@ -115,13 +111,3 @@ def _outline(nets: Nets, rgb: Picture, pose: Pose) -> Mask:
     saliency = np.zeros((height, width), np.float32)
     saliency[window] = nets.saliency(np.ascontiguousarray(rgb[window]))
     return largest(SHARE_OF_CROP * saliency + (1 - SHARE_OF_CROP) * pose.mask > 0.5)
-
-
-def _warnings(pose: Pose, height: int) -> list[str]:
-    shoulders, hips = list(SHOULDERS), list(HIPS)
-    findings = [
-        (pose.joints[SHOULDERS[0], 0] > pose.joints[SHOULDERS[1], 0], FROM_BEHIND),
-        (pose.visibility[shoulders].min() < 0.5, HIDDEN_SHOULDERS),
-        (pose.visibility[hips].max() < 0.5 or pose.joints[hips, 1].max() > height * 1.02, HIDDEN_HIPS),
-    ]
-    return [text for found, text in findings if found]

@@ -1,12 +1,11 @@
-"""What lies behind the old clothes where the new ones do not cover them: background, trousers, neck and arms.
+"""What lies behind the old clothes where the new ones do not cover them: background, trousers and skin.
 
-All of it is painted, not known: small areas look right, large ones do not (``tops.LARGE_REPAIR``).
+All of it is painted, not known: small areas look right, large ones do not, which ``judging`` minds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, cast
 
 import cv2
@@ -14,19 +13,15 @@ import numpy as np
 
 from .body import Body
 from .imaging import (
-    SIDES,
     Bools,
     Floats,
     Mask,
-    Point,
     Side,
     blurred,
     dilated,
-    disc,
     eroded,
     filled,
     lab_of,
-    local_mean,
     over,
     soft,
 )
@@ -35,15 +30,8 @@ from .person import Person
 
 MARGIN: Final = 40
 """Pixels around a hole that are looked at to fill it."""
-ARM_RADII: Final = (0.155, 0.122, 0.088, 0.10)
-"""Of a bare arm at shoulder, elbow, wrist and palm, in shoulder widths."""
-BARE_FROM: Final = 0.42
-"""Where an arm without any sleeve lies in front of the torso, in shoulder widths along it."""
-
-
-def is_one_of(labels: Mask, *parts: Part) -> Bools:
-    """Where the labels are one of these parts."""
-    return np.isin(labels, parts)
+FALLBACK: Final = np.array([200, 160, 140], np.float32)
+"""RGB, where no skin is seen at all."""
 
 
 def fill_background(picture: Floats, hole: Mask, person: Bools) -> Floats:
@@ -91,103 +79,33 @@ def extend_trousers(picture: Floats, hole: Bools, trousers: Bools) -> Floats:
     return result
 
 
-def paint_neck(person: Person, picture: Floats, where: Bools, neck: Mask) -> Floats:
-    """Smooth skin, from what is seen of the neck, else from the face."""
-    lab, labels, tone = lab_of(person.rgb), person.labels, person.skin
-    departure = np.abs(lab[..., 1:] - tone[1:]).max(-1)
-    seen = (labels == Part.SKIN) & ~where & (dilated(neck, 3) > 0)
-    good = (eroded(seen, 3) > 0) & (departure < 16) & (np.abs(lab[..., 0] - tone[0]) < 60)
-    if good.sum() < 40:
-        face = (person.face > 0) & (labels == Part.SKIN)
-        good = face & (departure < 12) & (np.abs(lab[..., 0] - tone[0]) < 30)
-    median = np.median(picture[good], 0) if good.any() else np.array([200, 160, 140], np.float32)
-    skin = 0.5 * filled(picture, good.astype(np.float32)) + 0.5 * median
-    grain = np.random.default_rng(1).normal(0, 1.6, (*where.shape, 1))
-    return over(picture, soft(where, 1.5), (skin + grain).astype(np.float32))
+def paint_skin(body: Body, picture: Floats, where: Bools, charts: Mapping[Side, tuple[Floats, Floats]]) -> Floats:
+    """Bare skin in the person's own tone: carried on smoothly from the skin that is seen around it.
 
-
-@dataclass(frozen=True, slots=True)
-class _Arm:
-    """A bare arm as a row of cones; all ``(H, W)`` float32."""
-
-    alpha: Floats
-    across: Floats
-    """-1 at one rim, 1 at the other."""
-    reach: Floats
-    """Pixels along the arm."""
-
-
-def paint_arms(
-    body: Body, picture: Floats, sleeves: Bools, clothes: Bools, bare_from: Mapping[Side, float]
-) -> tuple[Floats, Floats]:
-    """Bare arms where the photo has ``sleeves``: the face's tone, a cylinder's shading, the sleeve's own light.
-
-    An arm is slimmer than its sleeve, so there is background beside it. ``bare_from`` has the arms to paint, and
-    how far along each it comes out of the new sleeve, in pixels. Returns the picture and the alpha of what lies in
-    front of the torso, ``(H, W)``.
+    ``charts`` has, for each arm, how far along and how far across it a pixel lies (``Limb.chart``).
     """
-    labels, unit = body.person.labels, body.unit
-    hands = _hands(body) & (labels == Part.SKIN)
-    alpha = np.zeros(labels.shape, np.float32)
-    across, front = alpha.copy(), alpha.copy()
-    for side, start in bare_from.items():
-        arm = _arm(body, side)
-        more = arm.alpha > alpha
-        alpha[more], across[more] = arm.alpha[more], arm.across[more]
-        front = np.maximum(front, arm.alpha * np.clip((arm.reach - start) / (0.03 * unit), 0, 1))
-    alpha *= np.clip(soft(sleeves | (labels == Part.SKIN) | clothes, 1.0), 0, 1) * soft(body.person.mask, 1.0)
-    beside = dilated(sleeves & (alpha < 0.9), 5) * (1 - dilated(hands, 3))
-    alpha *= 1 - soft(hands, 1.2)
-    skin = _skin(body.person, hands, sleeves, across)
-    known = (labels != Part.BACKGROUND) & (labels != Part.LOWER)
-    return over(fill_background(picture, beside, known), alpha, skin), np.minimum(alpha, front)
+    person = body.person
+    seen = _sure_skin(person) & ~where
+    near = seen & (dilated(where, int(0.35 * body.unit)) > 0)
+    tone = np.median(picture[near if near.sum() > 150 else seen], 0) if seen.any() else FALLBACK
+    known = (near if near.sum() > 150 else seen).astype(np.float32)
+    # Far from any skin that is seen the fill has nothing to go by but the tone.
+    trust = np.clip(blurred(known, 0.10 * body.unit) * 6, 0, 1)[..., None]
+    skin = filled(picture, known) * trust + tone * (1 - trust)
+    light = np.ones(where.shape, np.float32)
+    for distance, across in charts.values():
+        on_arm = (np.abs(across) < 1.1) & (distance > 0.12 * body.unit)
+        rounded = 1.0 - 0.30 * np.clip(np.abs(across), 0, 1) ** 3
+        light = np.where(on_arm, np.minimum(light, rounded), light)
+    light = blurred(light, 2.0)
+    grain = np.random.default_rng(1).normal(0, 1.3, (*where.shape, 1)).astype(np.float32)
+    return over(
+        picture, soft(where, 1.2) * (dilated(where, 3) > 0), (skin * light[..., None] + grain).astype(np.float32)
+    )
 
 
-def _hands(body: Body) -> Bools:
-    mask = np.zeros(body.shape, np.uint8)
-    for side in SIDES:
-        mask |= disc(body.shape, (body.wrists[side] + body.fingers[side]) / 2, int(0.17 * body.unit))
-    return mask > 0
-
-
-def _arm(body: Body, side: Side) -> _Arm:
-    wrist = body.wrists[side]
-    palm = wrist + (body.fingers[side] - wrist) * 0.6
-    points: list[Point] = [body.shoulders[side], body.elbows[side], wrist, palm]
-    radii = [radius * body.unit for radius in ARM_RADII]
-    height, width = body.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    nearest = np.full(body.shape, 1e9, np.float32)
-    across, reach, before = np.zeros_like(nearest), np.zeros_like(nearest), 0.0
-    for start, end, first, last in zip(points, points[1:], radii, radii[1:], strict=False):
-        bone = end - start
-        squared = float(bone @ bone) + 1e-6
-        share = np.clip(((x - start[0]) * bone[0] + (y - start[1]) * bone[1]) / squared, 0, 1)
-        dx, dy = x - (start[0] + share * bone[0]), y - (start[1] + share * bone[1])
-        radius = first + (last - first) * share
-        distance = np.sqrt(dx * dx + dy * dy) / radius
-        closer = distance < nearest
-        nearest[closer] = distance[closer]
-        across[closer] = ((dx * bone[1] - dy * bone[0]) / (np.sqrt(squared) * radius))[closer]
-        reach[closer] = before + share[closer] * np.sqrt(squared)
-        before += np.sqrt(squared)
-    alpha = np.clip((1.0 - nearest) * 0.11 * body.unit / 1.2 + 0.5, 0, 1)
-    return _Arm(alpha, across, reach)
-
-
-def _skin(person: Person, hands: Bools, sleeves: Bools, across: Floats) -> Floats:
-    """Colour of the arms, ``(H, W, 3)`` float32: darker towards both rims, lit as the old sleeves were."""
-    lab, labels = lab_of(person.rgb), person.labels
-    seen = hands if hands.sum() > 60 else (person.face > 0) & (labels == Part.SKIN)
-    hand = np.median(lab[seen], 0) if seen.any() else person.skin
-    tone = 0.2 * hand + 0.8 * person.skin - np.array([6, 0, 0], np.float32)
-    cloth = ((labels == Part.UPPER) & sleeves).astype(np.float32)
-    lightness = lab[..., 0]
-    median = float(np.median(lightness[cloth > 0])) if cloth.any() else 128.0
-    light = np.clip((local_mean(lightness, cloth, 0.09 * person.shoulder_width) - median) * 0.25, -10, 10)
-    round_off = 4 * (1 - np.minimum(across**2, 1)) - 26 * np.clip(np.abs(across), 0, 1) ** 3
-    grain = np.random.default_rng(2).normal(0, 1, across.shape).astype(np.float32)
-    lightness = np.clip(tone[0] + round_off + light + blurred(grain, 1.2) * 4, 0, 255)
-    colour = np.dstack([lightness, tone[1] + 1.5 * np.abs(across), np.full(across.shape, tone[2])])
-    rgb = cv2.cvtColor(np.clip(colour, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
-    return cast("Floats", rgb.astype(np.float32))
+def _sure_skin(person: Person) -> Bools:
+    """Skin without what the parsing may have got wrong, and without deep shade and glare."""
+    lab, tone = lab_of(person.rgb), person.skin
+    alike = (np.abs(lab[..., 1:] - tone[1:]).max(-1) < 18) & (np.abs(lab[..., 0] - tone[0]) < 62)
+    return cast("Bools", (eroded(person.labels == Part.SKIN, 5) > 0) & alike & (eroded(1 - person.face, 3) > 0))

@@ -62,7 +62,9 @@ def run_at(mask: Mask, y: float, x: float) -> tuple[float, float] | None:
 
 def runs_of(row: Mask) -> tuple[Indices, Indices]:
     """The first and the last column of every run of a row."""
-    changes = np.flatnonzero(np.diff(np.r_[0, row.astype(np.int8), 0]))
+    framed = np.zeros(len(row) + 2, bool)
+    framed[1:-1] = row
+    changes = np.flatnonzero(framed[1:] != framed[:-1])
     return changes[::2], changes[1::2] - 1
 
 

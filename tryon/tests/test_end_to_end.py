@@ -132,7 +132,7 @@ def test_a_picture_by_the_offline_provider(
 
     assert response.status_code == 200, response.content
     answer = response.json()
-    assert (answer["provider"], answer["model"], answer["warnings"]) == ("local", "local-1", [])
+    assert (answer["provider"], answer["model"], answer["warnings"]) == ("local", "local-2", [])
     [path] = media.iterdir()
     with Image.open(path) as picture:
         assert picture.size == (answer["width"], answer["height"]) == (765, 1024)

@@ -1,0 +1,440 @@
+"""The picture: the new garment over what it does not hide of the person, and paint where the old one was.
+
+From below to above: the photo, in which the old garment's visible rest is painted over with whatever was behind it
+(background, skin, the other garment); the new body; arms; the new sleeves; head, hair and hands. Only pixels of the
+old and the new garment are ever written, so everything else is the photo, bit for bit.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Final, cast
+
+import cv2
+import numpy as np
+
+from . import light, repair
+from .body import NECK, Body
+from .bottom import Bottom
+from .fitting import Fit
+from .garment import Garment
+from .imaging import (
+    SIDES,
+    Bools,
+    Floats,
+    Layer,
+    Mask,
+    Picture,
+    Point,
+    Shape,
+    Side,
+    along,
+    dilated,
+    dilated_round,
+    disc,
+    eroded,
+    filled,
+    length,
+    over,
+    picture_of,
+    polygon,
+    smooth,
+    soft,
+    thick_line,
+)
+from .parsing import Part
+from .top import SLEEVE_PARTS, TORSO, Top
+
+EMERGES: Final = (0.30, 0.60)
+"""Units along an arm: where it begins, and ends, to come out from beside the trunk."""
+GUSSET: Final = 0.09
+"""Units: half the width of a gap between body and sleeve that is filled with cloth."""
+BAND: Final = 0.12
+"""Units: the height of a waistband."""
+TEAR: Final = 0.11
+"""Units."""
+RIM: Final = 9
+"""Pixels around the old garment that hold some of its colour."""
+GAP_UNDER_HEM: Final = 0.16
+"""Units; a gap between the new hem and the old waistband up to here is filled with the lower garment, a larger one
+with skin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worn:
+    """A picture, and what is known of how it came about. Areas are shares of the new garment's."""
+
+    picture: Picture
+    changed: Bools
+    """``(H, W)``: where it may differ from the photo."""
+    alpha: Floats
+    """``(H, W)`` float32: the new garment as far as it is seen."""
+    painted_skin: float
+    painted_background: float
+    torn: float
+    """Area of the dents and slits in the new garment, in squares of the unit."""
+    in_front: Bools
+    """``(H, W)``: head, hair, arms and hands, and what else is kept before the garment."""
+    outside: float
+    """Share of the new garment that hangs beside the person."""
+
+
+def wear_top(body: Body, garment: Garment, top: Top, fit: Fit, *, dress: bool) -> Worn:
+    """Put it on. A ``dress`` hides what was worn below the waist, too."""
+    return _Wearing(body, garment, top, fit, dress=dress).wear()
+
+
+class _Wearing:
+    def __init__(self, body: Body, garment: Garment, top: Top, fit: Fit, *, dress: bool) -> None:
+        self.body, self.garment, self.top, self.fit, self.dress = body, garment, top, fit, dress
+        self.unit, self.labels, self.shape = body.unit, body.labels, body.shape
+        self.photo: Floats = body.person.rgb.astype(np.float32)
+        self.skin: Bools = self.labels == Part.SKIN
+        self.hair: Bools = self.labels == Part.HAIR
+        self.height = body.height_map()
+        self.charts = body.arm_charts()
+
+    def wear(self) -> Worn:
+        torso, torso_alpha = self._layer(TORSO)
+        sleeves = {side: self._layer(SLEEVE_PARTS[side]) for side in SIDES if side in self.fit.sleeve_ends}
+        old = self._old()
+        torso, torso_alpha = self._closed(torso, torso_alpha, sleeves, old)
+        arms, on_arm = self._arms(old)
+        front = self.front
+        behind_arms = torso_alpha * (1 - soft(arms, 0.8))
+        alpha = behind_arms
+        for _, share in sleeves.values():
+            alpha = np.maximum(alpha, share)
+        alpha = alpha * (1 - soft(front, 0.8) * front)
+        base, painted = self._base(old, alpha, on_arm)
+        shade = light.shading(self.body.person, self.labels == Part.UPPER)
+        gain = light.gain(self.body.person)
+        colour = self._lit(torso, shade * gain)
+        picture = over(base, torso_alpha, colour)
+        bare = arms & ~front
+        picture = over(picture, soft(bare, 0.8) * (dilated(bare, 3) > 0), base)
+        for side, (cloth, share) in sleeves.items():
+            picture = over(picture, share, self._rounded(side, cloth, shade * gain))
+        shown = front & ~(old & ~(self.skin | self.hair))
+        picture = over(picture, soft(shown, 0.8), self.photo)
+        changed = (alpha > 0.004) | painted["any"]
+        changed &= ~self._untouched()
+        result = np.where(changed[..., None], picture, self.photo)
+        area = max(1.0, float(alpha.sum()))
+        person = self.labels != Part.BACKGROUND
+        return Worn(
+            picture=picture_of(result),
+            changed=changed,
+            alpha=alpha,
+            painted_skin=float(painted["skin"].sum() / area),
+            painted_background=float(painted["background"].sum() / area),
+            torn=_torn(alpha, self._breast() & ~arms, self.unit),
+            in_front=front | arms,
+            outside=float((alpha * ~person).sum() / area),
+        )
+
+    # The new garment
+
+    def _layer(self, part: int) -> tuple[Layer, Floats]:
+        """Colour and alpha of a part of the garment where it is worn."""
+        mine = (self.top.parts == part).astype(np.uint8)
+        if part == TORSO and self.top.neckline is not None:
+            mine &= ~(self._opening() > 0)
+        return _layer(self.garment, mine, self.fit, part, self.shape)
+
+    def _opening(self) -> Mask:
+        """What of the garment photo shows the inside of the back, ``(H, W)``."""
+        line = self.top.neckline
+        if line is None:
+            return np.zeros_like(self.top.mask)
+        above = self.top.top - 8
+        corners = [(line.x[0], above), *zip(line.x, line.y, strict=True), (line.x[-1], above)]
+        return polygon((self.top.mask.shape[0], self.top.mask.shape[1]), corners)
+
+    def _closed(
+        self, torso: Layer, alpha: Floats, sleeves: dict[Side, tuple[Layer, Floats]], old: Bools
+    ) -> tuple[Layer, Floats]:
+        """The body with the gaps filled that open at the armpits when arms are raised: there is more cloth in a sleeve
+        than its photo shows."""
+        colour: Layer = torso
+        union = alpha
+        for cloth, share in sleeves.values():
+            colour, union = over(colour, share, cloth), np.maximum(union, share)
+        size = int(2 * GUSSET * self.unit) | 1
+        solid = (union > 0.5).astype(np.uint8)
+        gaps = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+        gaps = (gaps > solid) & (self.labels != Part.BACKGROUND) & (self.height < 0) & (-self.height < self.fit.hem)
+        gaps &= old | self.hidden_skin
+        if gaps.sum() < 10:
+            return torso, alpha
+        cloth = filled(colour.astype(np.float32), (union > 0.95).astype(np.float32))
+        share = soft(gaps, 1.0)
+        return over(torso, np.where(alpha > 0.95, 0, np.clip(share * 2, 0, 1)), cloth), np.maximum(alpha, share)
+
+    def _lit(self, colour: Layer, light_: Floats) -> Floats:
+        """Rounded like a cylinder, and lit as the old clothes were."""
+        lateral = along(self.shape, self.body.shoulder_middle, self.body.across) / (0.62 * self.unit)
+        falloff = 1 - 0.14 * np.clip(np.abs(lateral), 0, 1.15) ** 3
+        return cast("Floats", colour * (light_ * falloff)[..., None])
+
+    def _rounded(self, side: Side, colour: Layer, light_: Floats) -> Floats:
+        _, across = self.charts[side]
+        falloff = 1 - 0.16 * np.clip(np.abs(across) / 1.25, 0, 1) ** 3
+        return cast("Floats", colour * (light_ * falloff)[..., None])
+
+    # The person
+
+    def _old(self) -> Bools:
+        """The garment that is taken off."""
+        old = self.labels == Part.UPPER
+        depth = -self.height
+        if self.body.one_piece() and not self.dress:
+            # Of a dress the skirt stays: what hangs below the new hem was never a top.
+            old &= (
+                (depth < self.fit.hem)
+                | (np.abs(self.charts["left"][1]) < 1.3)
+                | (np.abs(self.charts["right"][1]) < 1.3)
+            )
+        if self.dress:
+            old |= (self.labels == Part.LOWER) & ((depth < self.fit.hem) | self.body.one_piece())
+        return cast("Bools", old)
+
+    def _arms(self, old: Bools) -> tuple[Bools, dict[Side, Bools]]:
+        """Bare arms in front of the body of the garment, as far as no sleeve hides them; and whole arms by side."""
+        shown = np.zeros(self.shape, bool)
+        whole: dict[Side, Bools] = {}
+        for side in SIDES:
+            distance, across = self.charts[side]
+            whole[side] = np.abs(across) < 1.0
+            # At the armpit an arm comes out from beside the trunk, further down it lies before it.
+            emerged = np.clip((distance - EMERGES[0] * self.unit) / ((EMERGES[1] - EMERGES[0]) * self.unit), 0, 1)
+            before = (across > 0.4 - 1.3 * emerged) & (emerged > 0)
+            below = distance > self.fit.sleeve_ends.get(side, 0.0) - 0.02 * self.unit
+            shown |= before & (across < 1.45) & self.skin & below
+            shown |= before & whole[side] & old & below
+            if side not in self.fit.sleeve_ends or not self.fit.long_sleeves:
+                # A long sleeve that is taken off ended on the hand.
+                wrist, finger = self.body.wrists[side], self.body.fingers[side]
+                back = thick_line(self.shape, [wrist, wrist + (finger - wrist) * 0.7], 0.18 * self.unit) > 0
+                whole[side] |= back
+                shown |= back & old
+        return smooth(shown, 3.0), whole
+
+    @functools.cached_property
+    def front(self) -> Bools:
+        """Head, hair and hands."""
+        chin = float((self.body.person.chin - self.body.shoulder_middle) @ -self.body.down)
+        front = (self.skin | self.hair) & (self.height > chin - 0.03 * self.unit)
+        front |= self.hair
+        # Where a sleeve ended on a hand there is some of its colour on the skin.
+        clean = self.skin & (dilated(self.labels == Part.UPPER, RIM) == 0)
+        for side in SIDES:
+            wrist, finger = self.body.wrists[side], self.body.fingers[side]
+            hand = finger - wrist
+            beyond = along(self.shape, wrist, hand) > -0.1 * float(hand @ hand)
+            near = clean & beyond & (disc(self.shape, wrist, 0.55 * self.unit) > 0)
+            front |= _holding(near, wrist, finger)
+        return front
+
+    def _untouched(self) -> Bools:
+        """Face, hair and hands: nothing is painted there, whatever the masks say."""
+        return self.front & ~(dilated(self.labels == Part.UPPER, 3) > 0) & (eroded(self.front, 3) > 0)
+
+    # What is painted
+
+    def _base(self, old: Bools, alpha: Floats, arms: dict[Side, Bools]) -> tuple[Floats, dict[str, Bools]]:
+        """The photo without the rest of the old garment."""
+        keep = self.front & ~old
+        rest = (dilated(old, RIM) > 0) & ~keep & (alpha < 0.98)
+        rest |= (dilated(self.hidden_skin & self.skin & ~old, RIM) > 0) & ~keep & (alpha < 0.98)
+        person = self.labels != Part.BACKGROUND
+        neck = self._neck_zone()
+        skin = rest & (old | (self.skin & ~self.hidden_skin)) & (self._skin_zone(arms) | neck)
+        below = rest & (-self.height > self.fit.hem - 0.05 * self.unit) & person & ~skin
+        cloth = below & self._under_hem(old)
+        skin |= below & ~cloth & old & self._midriff()
+        background = rest & ~skin & ~cloth & (old | ~person | self.skin) & ~(neck & person)
+        background &= ~(self.skin & ~old & ~self.hidden_skin)
+        result = self.photo
+        lower = self.labels == Part.LOWER
+        if background.sum() > 10:
+            result = repair.fill_background(result, background.astype(np.uint8), person)
+        if cloth.sum() > 10:
+            result = repair.extend_trousers(result, cloth, lower)
+        if skin.sum() > 10:
+            result = repair.paint_skin(self.body, result, skin, self.charts)
+        return result, {"skin": skin, "cloth": cloth, "background": background, "any": skin | cloth | background}
+
+    @functools.cached_property
+    def hidden_skin(self) -> Bools:
+        """Arms that a sleeve was drawn over: what of them looks out beside it is background."""
+        hidden = np.zeros(self.shape, bool)
+        for side, end in self.fit.sleeve_ends.items():
+            distance, across = self.charts[side]
+            if self.fit.long_sleeves or end > 0.5 * self.body.arms[side].length:
+                under = (distance > EMERGES[0] * self.unit) & (distance < end - 0.03 * self.unit)
+                hidden |= under & (np.abs(across) < 1.5)
+        return hidden & ~self.front
+
+    def _skin_zone(self, arms: dict[Side, Bools]) -> Bools:
+        """Where a body would be seen if nothing were worn above the waist: neck, shoulders, chest and arms."""
+        body, unit = self.body, self.unit
+        chest = polygon(
+            self.shape,
+            [
+                body.person.chin - body.across * 0.2 * unit,
+                body.necks["left"],
+                body.tips["left"],
+                body.armpit("left"),
+                body.at(self.fit.hem, -0.2 * unit),
+                body.at(self.fit.hem, 0.2 * unit),
+                body.armpit("right"),
+                body.tips["right"],
+                body.necks["right"],
+                body.person.chin + body.across * 0.2 * unit,
+            ],
+        )
+        zone = chest > 0
+        for whole in arms.values():
+            zone |= whole
+        if self.fit.sleeve_ends and not self.top.bare_shoulders:
+            # Shoulders are covered: what stood out above them was the old garment's.
+            lateral = np.abs(along(self.shape, body.shoulder_middle, body.across))
+            zone &= ~((self.height > -0.05 * unit) & (lateral > max(self._neck_reach(), 1.1 * NECK * unit)))
+        if self.dress and body.one_piece():
+            for side in SIDES:
+                distance, across = body.legs[side].chart(self.shape)
+                zone |= (np.abs(across) < 0.95) & (distance > self.fit.hem - body.torso_length - 0.1 * unit)
+        return smooth(zone, 0.03 * unit)
+
+    def _neck_zone(self) -> Bools:
+        """Below the chin there is never background, whatever the parsing took its shade for."""
+        body, unit = self.body, self.unit
+        chin = body.person.chin + body.up * 0.22 * unit
+        wide = body.across * 0.22 * unit
+        return polygon(self.shape, [chin - wide, chin + wide, body.necks["right"], body.necks["left"]]) > 0
+
+    def _neck_reach(self) -> float:
+        """How far from the spine the new garment begins on the shoulders, pixels."""
+        return max(abs(float(half.neck[0]) - self.top.centre) for half in self.top.halves.values()) * self.fit.scale
+
+    def _breast(self) -> Bools:
+        """The trunk between its sides, from the armpits to the new hem."""
+        lateral = np.abs(along(self.shape, self.body.shoulder_middle, self.body.across))
+        width = 0.75 * min(self.body.trunk(side, 0.8 * self.unit) for side in SIDES)
+        return (lateral < width) & (self.height < -0.3 * self.unit) & (-self.height < self.fit.hem - 0.05 * self.unit)
+
+    def _midriff(self) -> Bools:
+        lateral = np.abs(along(self.shape, self.body.shoulder_middle, self.body.across))
+        width = max(self.body.trunk(side, self.fit.hem + 0.1 * self.unit) for side in SIDES)
+        return lateral < width
+
+    def _under_hem(self, old: Bools) -> Bools:
+        """Where the lower garment reaches up to the new hem."""
+        lower = (self.labels == Part.LOWER).astype(np.uint8)
+        reach = max(1, int(GAP_UNDER_HEM * self.unit))
+        size = int(reach + 0.35 * self.unit)
+        near = cv2.dilate(lower, np.ones((size, 1), np.uint8), anchor=(0, 0))
+        depth = -self.height
+        rows = depth[(old) & (near > 0)]
+        gap = float(np.percentile(rows, 98) - self.fit.hem) if len(rows) else 0.0
+        return (near > 0) & (gap < reach + 0.2 * self.unit)
+
+
+def wear_bottom(body: Body, garment: Garment, bottom: Bottom, fit: Fit) -> Worn:
+    """Put trousers or a skirt on; what is worn above the waist stays in front."""
+    labels, shape, unit = body.labels, body.shape, body.unit
+    photo: Floats = body.person.rgb.astype(np.float32)
+    arm_charts = body.arm_charts()
+    depth = -body.height_map()
+    # What stands out above the new waistband stays, or there would be a hole.
+    old = (labels == Part.LOWER) & (depth > fit.waist)
+    upper = (labels == Part.UPPER) | ((labels == Part.LOWER) & ~old)
+    if body.one_piece():
+        # A dress is cut at the new waistband; what hangs from there is taken off.
+        sleeves = np.minimum(*(np.abs(arm_charts[side][1]) for side in SIDES)) < 1.3
+        skirt = upper & (depth > fit.waist + 0.02 * unit) & ~sleeves
+        old, upper = old | skirt, upper & ~skirt
+    sleeve = np.minimum(*(np.abs(arm_charts[side][1]) for side in SIDES)) < 1.2
+    # The waistband lies before the lower edge of the top, which hides where the parsing drew the line.
+    upper &= ~((depth > fit.waist) & (depth < fit.waist + BAND * unit) & ~sleeve)
+    colour: Floats = np.zeros_like(photo)
+    alpha: Floats = np.zeros(shape, np.float32)
+    for part in np.unique(bottom.parts[bottom.parts > 0]):
+        cloth, share = _layer(garment, (bottom.parts == part).astype(np.uint8), fit, int(part), shape)
+        colour = over(colour, share, cloth)
+        alpha = np.maximum(alpha, share)
+    charts = {side: body.legs[side].chart(shape) for side in SIDES}
+    on_leg = np.zeros(shape, bool)
+    for _, across in charts.values():
+        on_leg |= np.abs(across) < 1.15
+    hands = np.zeros(shape, bool)
+    for side in SIDES:
+        distance, across = arm_charts[side]
+        hands |= (np.abs(across) < 1.5) & (distance > 0)
+        hands |= np.hypot(*(along(shape, body.wrists[side], axis) for axis in np.eye(2))) < 0.5 * unit
+    skin = labels == Part.SKIN
+    arms = skin & (
+        hands & ~(on_leg & (depth > body.torso_length + 0.8 * unit)) | (depth < body.torso_length - 0.2 * unit)
+    )
+    ankles = float(np.mean([(body.ankles[side] - body.shoulder_middle) @ body.down for side in SIDES]))
+    shoes = (labels == Part.SHOES) & (depth > ankles - 0.12 * unit)
+    front = smooth(upper | (labels == Part.HAIR) | shoes | arms, 1.2)
+    alpha = (alpha * (1 - soft(front, 0.8))).astype(np.float32)
+    bare = skin & ~arms & (depth < fit.hem - 0.03 * unit)
+    rest = (dilated(old, RIM) > 0) & ~front & (alpha < 0.98) | (bare & (alpha < 0.98))
+    person = labels != Part.BACKGROUND
+    legs = np.zeros(shape, bool)
+    for distance, across in charts.values():
+        legs |= (np.abs(across) < 0.95) & (distance > fit.hem - body.torso_length - 0.1 * unit)
+    painted_skin = rest & old & smooth(legs, 2.0) & (depth > fit.hem - 0.1 * unit)
+    background = rest & ~painted_skin & ~(skin & ~bare) & ~(sleeve & person & (alpha < 0.5) & ~old)
+    background &= ~(hands & skin)
+    base = photo
+    if background.sum() > 10:
+        base = repair.fill_background(base, background.astype(np.uint8), person)
+    if painted_skin.sum() > 10:
+        base = repair.paint_skin(body, base, painted_skin, charts)
+    lit = colour * (light.shading(body.person, old) * light.gain(body.person))[..., None]
+    hem = light.shadow_below(soft(upper, 1), unit, 0.025, 0.025)
+    picture = over(base, alpha, lit * (1 - 0.25 * hem)[..., None])
+    changed = (alpha > 0.004) | painted_skin | background
+    area = max(1.0, float(alpha.sum()))
+    return Worn(
+        picture=picture_of(np.where(changed[..., None], picture, photo)),
+        changed=changed,
+        alpha=alpha,
+        painted_skin=float(painted_skin.sum() / area),
+        painted_background=float(background.sum() / area),
+        torn=0.0,
+        in_front=front,
+        outside=float((alpha * ~person).sum() / area),
+    )
+
+
+def _holding(mask: Bools, start: Point, end: Point) -> Bools:
+    """The pieces of the mask that lie on the way from start to end: a hand, and not cloth of its colour."""
+    _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    way = thick_line((mask.shape[0], mask.shape[1]), [start, end], max(3, 0.3 * length(end - start))) > 0
+    found = np.unique(pieces[way & mask])
+    return np.isin(pieces, found) & mask
+
+
+def _torn(alpha: Floats, where: Bools, unit: float) -> float:
+    """Area of the dents and slits there that are narrower than ``TEAR``, in squares of the unit."""
+    size = int(TEAR * unit) | 1
+    solid = (alpha > 0.5).astype(np.uint8)
+    closed = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+    return float(((closed > solid) & where).sum() / unit**2)
+
+
+def _layer(garment: Garment, part_mask: Mask, fit: Fit, part: int, shape: Shape) -> tuple[Layer, Floats]:
+    """Colour and alpha of a part of the garment where it is worn."""
+    at, where = fit.posed.sources(part, shape)
+    share = garment.alpha * dilated_round(part_mask, 5)
+    alpha = cv2.remap(share, at[..., 0], at[..., 1], cv2.INTER_LINEAR).astype(np.float32) / 255
+    colour = cv2.remap(garment.colour, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # A small photo enlarged would bring a wide, soft rim along.
+    alpha = np.clip((alpha - 0.5) * max(1.0, fit.scale) + 0.5, 0, 1)
+    return cast("Layer", colour), (alpha * where).astype(np.float32)
