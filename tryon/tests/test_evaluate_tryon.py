@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,8 @@ from providers.tests.marks import COMPOSITE, said
 from providers.tests.models import models
 from tryon.management._contact_sheet import BAR, BOX, GAP, LINE, Cell, draw, small
 from tryon.management.commands import evaluate_tryon
+
+from .odd_images import chunk
 
 __all__ = ["models"]
 
@@ -52,6 +56,13 @@ def pixels(path: Path) -> Image.Image:
         return picture.convert("RGB")
 
 
+def damaged_png() -> bytes:
+    """One whose header and checksums are right, and whose pixels end in the middle of a row."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 300, 400, 8, 2, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(400 * (1 + 3 * 300)), 0)[:100_000])
+    return b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b"")
+
+
 @dataclass(frozen=True)
 class Evaluated:
     folder: Path
@@ -62,7 +73,7 @@ class Evaluated:
 
 @pytest.fixture(scope="module")
 def evaluated(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
-    """A woman, whose photo is stored sideways, and a file that is no photo, with a shirt, trousers and half a JPEG."""
+    """A woman, whose photo lies on its side, and a file that is no photo, with a shirt, trousers and a damaged PNG."""
     folder, output = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("results")
     for name in ("person", "garment/tops", "garment/bottoms", "garment/shoes"):
         (folder / name).mkdir(parents=True)
@@ -74,7 +85,7 @@ def evaluated(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluat
         (folder / name).write_bytes(b"no photo")
     shutil.copy(SHIRT, folder / "garment/shirt.jpg")
     shutil.copy(TROUSERS, folder / "garment/bottoms/trousers.jpg")
-    (folder / "garment/tops/half.jpg").write_bytes(SHIRT.read_bytes()[:20_000])
+    (folder / "garment/tops/damaged.png").write_bytes(damaged_png())
     (output / "broken__shirt.png").write_bytes(b"of an earlier run")
     printed = evaluate(folder, "--output", output)
     return Evaluated(folder, output, printed, {(row["person"], row["garment"]): row for row in table(output)})
@@ -84,7 +95,7 @@ def test_every_pair_is_in_the_table_with_the_category_of_its_folder(evaluated: E
     assert {pair: row["category"] for pair, row in evaluated.rows.items()} == {
         (person, garment): category
         for person in ("broken", "woman")
-        for garment, category in (("half", "tops"), ("shirt", "auto"), ("trousers", "bottoms"))
+        for garment, category in (("damaged", "tops"), ("shirt", "auto"), ("trousers", "bottoms"))
     }
 
 
@@ -100,11 +111,11 @@ def test_a_picture_is_told_with_its_confidence_and_its_time_and_lies_beside_the_
     assert evaluated.rows["woman", "shirt"]["pixels"] != evaluated.rows["woman", "trousers"]["pixels"]
 
 
-@pytest.mark.parametrize(("pair", "field"), [(("broken", "shirt"), "Person"), (("woman", "half"), "Garment")])
+@pytest.mark.parametrize(("pair", "field"), [(("broken", "shirt"), "Person"), (("woman", "damaged"), "Garment")])
 def test_what_is_no_photo_is_a_row(evaluated: Evaluated, pair: tuple[str, str], field: str) -> None:
     row = evaluated.rows[pair]
     assert (row["outcome"], row["confidence"], row["pixels"], row["cpu_ms"]) == ("no picture", "", "", "0")
-    assert re.fullmatch(rf"{field} photo: .* (Send|Save) .*\.", row["refusal"])
+    assert re.fullmatch(rf"{field} photo: .*(not an image|damaged).*\.", row["refusal"])
 
 
 def test_no_picture_of_an_earlier_run_stays_where_there_is_none_now(evaluated: Evaluated) -> None:
@@ -163,7 +174,7 @@ def test_a_baseline_shows_what_is_different_now(evaluated: Evaluated, tmp_path: 
     earlier = (evaluated.output / "table.csv").read_text("utf-8").splitlines()
     [index] = [index for index, line in enumerate(earlier) if line.startswith("broken,shirt,")]
     earlier[index] = "broken,shirt,auto,shown,0.90,,,1,abc"
-    earlier = [line for line in earlier if not line.startswith("broken,half,")]
+    earlier = [line for line in earlier if not line.startswith("broken,damaged,")]
     baseline.write_text("\n".join(earlier), "utf-8")
     arguments = (evaluated.folder, "--person=broken", "--output", tmp_path, "--baseline", baseline)
     printed = evaluate(*arguments)
@@ -285,6 +296,12 @@ def test_rows_are_as_high_as_their_highest_cell_and_nothing_reaches_into_the_nex
     for gap in (GAP + BOX[0], 2 * (GAP + BOX[0])):
         between = sheet.crop((gap, 0, gap + GAP, sheet.height))
         assert between.getcolors() == [(GAP * sheet.height, (255, 255, 255))]
+
+
+def test_a_long_text_is_written_in_several_lines() -> None:
+    sentence = "The hem is a guess. "
+    once, often = (draw([[Cell(text=sentence * times)]]).height - 2 * GAP for times in (1, 20))
+    assert often > 5 * once
 
 
 def test_a_bar_is_as_long_as_the_confidence() -> None:
