@@ -168,11 +168,11 @@ class Command(BaseCommand):
         if baseline:
             self.stdout.write("\n".join(_differences(evaluation.rows, earlier, baseline)))
         self.stdout.write(f"{evaluation.sheet}\n{evaluation.table}")
-        if evaluation.errors:
+        if evaluation.first_error:
+            count = sum(row.outcome == "error" for row in evaluation.rows)
             raise CommandError(
-                f"{len(evaluation.errors)} pair(s) ended in an error, which is a bug of the provider; --traceback "
-                "shows the first one."
-            ) from evaluation.errors[0]
+                f"{count} pair(s) ended in an error, which is a bug of the provider; --traceback shows the first one."
+            ) from evaluation.first_error
 
 
 # Before
@@ -274,7 +274,7 @@ class Evaluation:
 
     def __init__(self, fit: Fit, output: Path) -> None:
         self.rows: list[Row] = []
-        self.errors: list[Exception] = []
+        self.first_error: Exception | None = None  # not all: each keeps the arrays of its frames alive
         self.sheet, self.table = output / "sheet.png", output / "table.csv"
         self._fit, self._output = fit, output
 
@@ -307,7 +307,7 @@ class Evaluation:
         except ImageUnusable as error:
             return row("no picture", refusal=str(error), cpu_ms=cpu_ms()), None
         except Exception as error:  # noqa: BLE001 - the other pairs are wanted all the same
-            self.errors.append(error)
+            self.first_error = self.first_error or error
             return row("error", refusal=f"{type(error).__name__}: {words(error)}.", cpu_ms=cpu_ms()), None
         return row(
             "refused" if made.refusal else "shown",
