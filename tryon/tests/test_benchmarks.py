@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from providers.tests.models import models
+
+__all__ = ["models"]
+
 ROOT = Path(__file__).resolve().parents[2]
+
+CPU_ROW = r"^\| ([\w -]+?) \| (\d+) \| (\d+) \|$"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -78,6 +84,29 @@ def test_creates_says_what_is_wrong_with_an_argument() -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
     assert "argument --concurrency: invalid positive value: '0'" in result.stderr
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("models")
+def test_offline_prints_what_a_picture_costs() -> None:
+    """Milliseconds are the machine's; the ratio is taken within one run, and memory is what it is anywhere."""
+    command = [sys.executable, "-m", "tryon.benchmarks.offline", "--runs=3"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+    assert result.returncode == 0, result.stderr
+    cpu, memory = result.stdout.split("Once per process")
+    stages = {name: (int(one), int(two)) for name, one, two in re.findall(CPU_ROW, cpu, re.M)}
+    total = stages.pop("all of it")
+    assert set(stages) > {"pose net", "saliency net", "parsing", "fitting", "wearing", "PNG"}
+    known = {name for name, (_, again) in stages.items() if not again}
+    assert known == {"saliency net", "outline of the person", "parsing", "body"}, "the person is known already"
+    for column, whole in enumerate(total):
+        assert sum(stage[column] for stage in stages.values()) == pytest.approx(whole, rel=0.2), "nothing is left out"
+    [share] = re.findall(r"^\| beside the first \| +\| ([\d.]+) times \|$", cpu, re.M)
+    assert 0 < float(share) <= 0.5
+    peaks = re.findall(r"^\| (one picture|4 more) \| (\d+) \| (\d+) \|$", memory, re.M)
+    assert [what for what, *_ in peaks] == ["one picture", "4 more"]
+    assert all(0 < int(above) < 450 for *_, above in peaks)
 
 
 @pytest.mark.parametrize("module", ["tryon.benchmarks", "tryon.benchmarks.creates"])
