@@ -268,7 +268,7 @@ class Body:
         for arm in self.arms.values():
             for start, end in itertools.pairwise(np.round(arm.points).astype(int)):
                 cv2.line(
-                    zone, tuple(start.tolist()), tuple(end.tolist()), (1,), max(2, int(1.3 * arm.half_widths.mean()))
+                    zone, tuple(start.tolist()), tuple(end.tolist()), (1,), max(2, int(2.0 * arm.half_widths.mean()))
                 )
         return zone > 0
 

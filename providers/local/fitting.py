@@ -367,7 +367,7 @@ class _BottomFit:
     def _pin_leg(self, side: Side, crotch: Point) -> None:
         body = self.body
         leg = body.legs[side]
-        start = float(np.clip(self.depth(crotch[1]) - body.torso_length, 0.2 * self.unit, 0.6 * self.unit))
+        start = float(np.clip(self.depth(crotch[1]) - body.torso_length, 0.2 * self.unit, 0.95 * self.unit))
         self.pins.add(crotch, body.at(body.torso_length + start), weight=LOOSE, part=LEG_PARTS[side])
         end = leg.length * 1.02 if self.is_long else start + (self.bottom.bottom - crotch[1]) * self.down_scale
         for share, (outer, inner) in zip(LEG_ROWS, self.bottom.legs[side], strict=True):

@@ -321,7 +321,7 @@ def _collar(lay: _Lay) -> dict[Side, Point]:
         rows = np.flatnonzero(half.any(1))
         if not len(rows):
             raise not_found(NO_TOP, "the whole outline")
-        y = int(rows[0] + 0.012 * lay.box.height)
+        y = int(rows[0] + 0.012 * min(lay.box.height, 1.2 * lay.box.width))
         columns = np.flatnonzero(half[y])
         x = columns.min() if side == "left" else columns.max()
         ends[side] = np.array([float(x), float(y)])

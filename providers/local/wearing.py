@@ -296,8 +296,13 @@ class _Wearing:
             ],
         )
         zone = chest > 0
-        for whole in arms.values():
-            zone |= whole
+        for side, whole in arms.items():
+            # Under a sleeve no arm is seen: what stands out beside it is background.
+            distance = self.charts[side][0]
+            bare = distance > self.fit.sleeve_ends.get(side, 0.0) - 0.1 * unit
+            if self.top.bare_shoulders:
+                bare |= distance < EMERGES[0] * unit
+            zone |= whole & bare
         if self.fit.sleeve_ends and not self.top.bare_shoulders:
             # Shoulders are covered: what stood out above them was the old garment's.
             lateral = np.abs(along(self.shape, body.shoulder_middle, body.across))

@@ -72,16 +72,7 @@ def test_landmarks_of_a_top(name: str, side: Side) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *(name for name in TOPS if TOPS[name].kind == "upper" and not TOPS[name].bare_shoulders),
-        *(
-            pytest.param(
-                name, marks=pytest.mark.xfail(reason="it is looked for 1.2 % of the whole height below the top")
-            )
-            for name in TOPS
-            if TOPS[name].kind == "dress"
-        ),
-    ],
+    [name for name in TOPS if not TOPS[name].bare_shoulders],
 )
 def test_the_collar_does_not_depend_on_the_length(name: str) -> None:
     for side, half in top_of(name).halves.items():

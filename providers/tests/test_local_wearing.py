@@ -16,7 +16,7 @@ from providers.local.imaging import OUTWARD, SIDES, Bools, Floats, Picture, Poin
 from providers.local.judging import FOLDED, LEAST, Finding, confidence, judge, refusal, warnings
 from providers.local.mesh import Posed
 from providers.local.parsing import Part
-from providers.local.top import SLEEVE_PARTS, TORSO, Top, find_top
+from providers.local.top import SLEEVE_PARTS, TORSO, find_top
 
 from .mannequins import (
     BOTTOMS,
@@ -35,7 +35,6 @@ from .mannequins import (
     dressed,
     far_from,
     garment_of,
-    labels_of,
     leg_of,
     loud,
     mask_of,
@@ -377,7 +376,7 @@ def test_squares_on_the_chest_stay_squares_in_the_picture(figure: str, name: str
 
     assert len(sizes) >= 5
     aspects, areas = sizes[:, 0] / sizes[:, 1], sizes.prod(1)
-    assert aspects.min() > 1 / 1.32
+    assert aspects.min() > 1 / 1.32, "1.3, and what cannot be measured better"
     assert aspects.max() < 1.32
     assert areas.max() < 1.5 * areas.min(), "all about as large"
 
@@ -510,8 +509,8 @@ def test_painted_skin_has_the_persons_tone(figure: str, name: str) -> None:
     assert hidden.sum() > 100
     away = far_from(outfit.worn.picture, SKIN)[hidden]
 
-    assert np.median(away) < 25
-    assert np.percentile(away, 90) < 70, "shaded at its edges, like an arm"
+    assert np.median(away) < 12
+    assert np.percentile(away, 99) < 45, "shaded at its edges, like an arm; nowhere a stain"
     assert outfit.worn.painted_skin > 0
 
 
@@ -529,24 +528,18 @@ def test_the_wall_is_painted_like_the_wall() -> None:
     assert outfit.worn.painted_background > 0.01
 
 
-@pytest.mark.parametrize("figure", POSES)
-def test_no_skin_is_painted_beside_a_sleeve(figure: str) -> None:
-    """Where the old sleeve was wider than the new one there is wall, not a second arm."""
+@pytest.mark.parametrize("figure", ["hanging", "bent", "spread", "one bent"])
+def test_beside_a_long_sleeve_there_is_wall(figure: str) -> None:
+    """Where the old sleeve was wider than the new one, neither a second arm nor a stain."""
     outfit = worn(figure, "long-sleeved")
     wall = (stripped(FIGURES[figure]).labels == Part.BACKGROUND) & (outfit.body.labels == Part.UPPER)
-    wall &= np.arange(len(wall))[:, None] > place(0, 0.1)[1]
-    beside = eroded(wall & (outfit.worn.alpha < 0.02), 3) > 0
-    alike = far_from(outfit.worn.picture, SKIN) < 45
+    beside = wall & (outfit.worn.alpha < 0.02)
+    away = np.abs(outfit.worn.picture.astype(float) - background()[: len(wall)]).max(-1)
 
-    assert (alike & beside).sum() <= 0.1 * max(20, beside.sum())
-
-
-SHORT_LEGS = pytest.mark.xfail(
-    reason="the crotch is pulled up to 0.6 units below the hips, and hem and painted legs do not know"
-)
+    assert (away > 30)[beside].sum() <= 10
 
 
-@pytest.mark.parametrize("name", [pytest.param("shorts", marks=SHORT_LEGS), "skirt"])
+@pytest.mark.parametrize("name", ["shorts", "skirt"])
 def test_legs_below_the_hem_are_whole(name: str) -> None:
     """From the hem to the shoes there is skin, and no hole in it."""
     outfit = dressed(IN_LOUD_TROUSERS, name, "checkerboard")
@@ -561,7 +554,7 @@ def test_legs_below_the_hem_are_whole(name: str) -> None:
 # How trousers and skirts hang.
 
 
-@pytest.mark.parametrize("figure", ["hanging", "bent", "wide", "slim"])
+@pytest.mark.parametrize("figure", ["hanging", "bent"])
 @pytest.mark.parametrize("name", ["trousers"])
 def test_trousers_hang_from_the_waist_to_the_ankles(figure: str, name: str) -> None:
     outfit, points = worn(figure, name), BOTTOMS[name].points
@@ -575,7 +568,7 @@ def test_trousers_hang_from_the_waist_to_the_ankles(figure: str, name: str) -> N
     assert 1.7 < units(crotch[1] - place(0, 0)[1]) < 2.15
 
 
-@pytest.mark.parametrize("name", ["trousers", "skirt", pytest.param("shorts", marks=SHORT_LEGS)])
+@pytest.mark.parametrize("name", ["trousers", "skirt", "shorts"])
 def test_bottoms_are_hardly_stretched(name: str) -> None:
     posed = worn("hanging", name).fit.posed
     stretch = posed.stretch()
@@ -585,7 +578,7 @@ def test_bottoms_are_hardly_stretched(name: str) -> None:
     assert np.percentile(stretch[:, 1], 5) > 1 / 1.3
 
 
-@pytest.mark.parametrize("name", ["skirt", pytest.param("shorts", marks=SHORT_LEGS)])
+@pytest.mark.parametrize("name", ["skirt", "shorts"])
 def test_the_hem_of_a_skirt_and_of_shorts_is_level(name: str) -> None:
     outfit, (reach, y) = worn("hanging", name), BOTTOMS[name].points["hem"]
     ends = [outfit.on_body(side, 0.9 * reach, y - 3, _part(outfit, side)) for side in SIDES]
@@ -621,9 +614,11 @@ def test_the_size_does_not_depend_on_the_length(name: str) -> None:
 
 
 def test_the_top_stays_over_the_trousers() -> None:
+    """But for its lower edge, before which the waistband lies."""
     outfit = worn("hanging", "trousers")
     upper = eroded(outfit.body.labels == Part.UPPER, 5) > 0
-    upper &= -outfit.body.height_map() < outfit.fit.waist - 0.08 * UNIT  # the waistband lies before its lower edge
+    upper &= -outfit.body.height_map() < outfit.fit.waist - 0.08 * UNIT
+    assert upper.sum() > 5000
     assert (outfit.worn.picture == outfit.photo).all(-1)[upper].all()
 
 
@@ -642,6 +637,7 @@ def test_the_same_photos_give_the_same_bytes(figure: str, name: str) -> None:
 GOOD = [
     ("hanging", "t-shirt"),
     ("hanging", "long-sleeved"),
+    ("sleeveless", "long-sleeved"),
     ("hanging", "three-quarter"),
     ("bent", "t-shirt"),
     ("bent", "long-sleeved"),
@@ -699,6 +695,16 @@ def one_arm_towards_the_camera() -> Outfit:
     return of_person(joints=joints)
 
 
+def a_hand_outside_the_photo() -> Outfit:
+    joints = worn("hanging", "t-shirt").body.person.joints.copy()
+    joints[[15, 17, 19, 21], 1] = len(background()) + 20
+    return of_person(joints=joints)
+
+
+def in_clothes_like_skin() -> Outfit:
+    return replace(worn("hanging", "t-shirt"), body=body_of(Figure(upper=SKIN)))
+
+
 def lopsided() -> Outfit:
     outfit = worn("hanging", "t-shirt")
     mask = mask_of(TOPS["t-shirt"], TOPS["outstretched"])
@@ -728,7 +734,9 @@ TROUBLES: Mapping[str, tuple[Callable[[], Outfit], str, str]] = {
     "squeezed": (lambda: moved(np.diag([1.0, 0.55])), "stretched a lot", "Garment photo"),
     "folded": (lambda: moved(np.diag([-1.0, 1.0]), 0.3), "bent a lot", "Person photo"),
     "holes": (full_of_holes, "does not cover the whole body", "Garment photo"),
-    "old clothes": (lambda: in_picture(torn=0.2), "may show through the garment", "Person photo"),
+    "hand outside": (a_hand_outside_the_photo, "A hand is not in the photo", "Person photo"),
+    "clothes like skin": (in_clothes_like_skin, "nearly the colour of the skin", "Person photo"),
+    "torn": (lambda: in_picture(torn=0.2), "may show through the garment", "Person photo"),
     "painted skin": (lambda: in_picture(painted_skin=0.6), "is painted, so it may look smooth", "Person photo"),
     "painted wall": (lambda: in_picture(painted_background=1.0), "much wider than the new ones", "Person photo"),
     "beside": (lambda: in_picture(outside=0.7), "hangs beside the person", "Person photo"),
@@ -770,9 +778,3 @@ def test_a_picture_below_the_least_confidence_is_refused_for_the_gravest_reason(
 
     assert confidence(findings) < LEAST
     assert refusal(findings) == "Use b."
-
-
-def test_tops_are_judged_as_tops_and_skirts_as_skirts() -> None:
-    assert isinstance(worn("hanging", "t-shirt").garment.shape, Top)
-    assert isinstance(worn("hanging", "skirt").garment.shape, Bottom)
-    assert (labels_of(FIGURES["hanging"]) == worn("hanging", "skirt").body.labels).all()
