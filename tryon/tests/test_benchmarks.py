@@ -99,7 +99,9 @@ def test_offline_prints_what_a_picture_costs() -> None:
     total = stages.pop("all of it")
     assert set(stages) > {"pose net", "saliency net", "parsing", "fitting", "wearing", "PNG"}
     known = {name for name, (_, again) in stages.items() if not again}
-    assert known == {"saliency net", "outline of the person", "parsing", "body"}, "the person is known already"
+    assert known == {"pose net", "saliency net", "outline of the person", "parsing", "body"}, (
+        "the person is known already"
+    )
     for column, whole in enumerate(total):
         assert sum(stage[column] for stage in stages.values()) == pytest.approx(whole, rel=0.2), "nothing is left out"
     [share] = re.findall(r"^\| beside the first \| +\| ([\d.]+) times \|$", cpu, re.M)

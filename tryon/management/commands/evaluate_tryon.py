@@ -95,6 +95,10 @@ class Row:
         return Cell(picture and small(picture), self.verdict, self.confidence, text, FRAMES[self.outcome])
 
 
+REMEMBERED: Final = 24
+"""People, and garments, whose analyses are kept while the pairs are made."""
+
+
 class Command(BaseCommand):
     help = (
         "Put every garment of a folder on every person of it with the offline provider, and write the pictures, a "
@@ -242,7 +246,7 @@ def _offline() -> Fit:
     try:
         from providers.local import nets, tryon  # what they need is an extra
 
-        return partial(tryon.fit, nets.load(models_dir()))
+        return partial(tryon.fit, nets.load(models_dir()), analyses=tryon.Analyses(REMEMBERED))
     except ImportError as error:
         raise CommandError(f"The offline provider cannot be loaded: {words(error)}. {INSTALL}") from error
     except ProviderMisconfigured as error:
