@@ -33,7 +33,6 @@ from .imaging import (
     dilated,
     dilated_round,
     disc,
-    eroded,
     filled,
     length,
     over,
@@ -119,7 +118,7 @@ class _Wearing:
         shown = front & ~(old & ~(self.skin | self.hair))
         picture = over(picture, soft(shown, 0.8), self.photo)
         changed = (alpha > 0.004) | painted["any"]
-        changed &= ~self._untouched()
+        changed &= ~front | old  # head, hair and hands are the photo's, whatever the masks say
         result = np.where(changed[..., None], picture, self.photo)
         area = max(1.0, float(alpha.sum()))
         person = self.labels != Part.BACKGROUND
@@ -236,10 +235,6 @@ class _Wearing:
             near = clean & beyond & (disc(self.shape, wrist, 0.55 * self.unit) > 0)
             front |= _holding(near, wrist, finger)
         return front
-
-    def _untouched(self) -> Bools:
-        """Face, hair and hands: nothing is painted there, whatever the masks say."""
-        return self.front & ~(dilated(self.labels == Part.UPPER, 3) > 0) & (eroded(self.front, 3) > 0)
 
     # What is painted
 
@@ -405,6 +400,7 @@ def wear_bottom(body: Body, garment: Garment, bottom: Bottom, fit: Fit) -> Worn:
     hem = light.shadow_below(soft(upper, 1), unit, 0.025, 0.025)
     picture = over(base, alpha, lit * (1 - 0.25 * hem)[..., None])
     changed = (alpha > 0.004) | painted_skin | background
+    changed &= ~(front & ((labels == Part.HAIR) | arms))  # the photo's, whatever the masks say
     area = max(1.0, float(alpha.sum()))
     return Worn(
         picture=picture_of(np.where(changed[..., None], picture, photo)),
