@@ -98,7 +98,7 @@ def test_an_alias_that_no_row_can_hold() -> None:
 def test_unknown_option() -> None:
     assert refusal({"BACKEND": FAKE, "OPTIONS": {"colour": "#ffffff"}}) == (
         'TRYON["PROVIDERS"]["shop"]["OPTIONS"] has an unknown option \'colour\'. '
-        "FakeProvider accepts: delay, error, size, color."
+        "FakeProvider accepts: delay, error, size, color, confidence."
     )
 
 
