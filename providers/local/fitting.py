@@ -6,6 +6,7 @@ then its edges are let out where the body, or the old clothes on it, are wider. 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -99,7 +100,7 @@ class _TopFit:
     def _pull(self, waist: float | None) -> float:
         if waist is None or self.top.length <= 0:
             return 1.0
-        wanted = (waist + 0.03 * self.unit - self._top_depth()) / (self.top.length * self.scale)
+        wanted = (waist + 0.03 * self.unit - self.top_depth) / (self.top.length * self.scale)
         return float(wanted) if 1.0 < wanted < NEARLY_AT_THE_WAIST else 1.0
 
     def _lift(self) -> float:
@@ -107,10 +108,11 @@ class _TopFit:
         top = self.top
         if top.length > TUNIC * top.chest_width:
             return 1.0
-        wanted = (self.body.torso_length + BELOW_HIPS * self.unit - self._top_depth()) / (top.length * self.scale)
+        wanted = (self.body.torso_length + BELOW_HIPS * self.unit - self.top_depth) / (top.length * self.scale)
         return float(np.clip(wanted, SHORTEST, 1.0))
 
-    def _top_depth(self) -> float:
+    @functools.cached_property
+    def top_depth(self) -> float:
         """Depth of the garment's shoulders; negative above the joints."""
         body, top = self.body, self.top
         if top.bare_shoulders:
@@ -121,7 +123,7 @@ class _TopFit:
 
     def depth(self, y: float) -> float:
         """Depth on the body of a row of the garment."""
-        return self._top_depth() + (y - self.top.shoulder_y) * self.down_scale
+        return self.top_depth + (y - self.top.shoulder_y) * self.down_scale
 
     def _lateral(self, side: Side, point: Point) -> float:
         """How far from the spine the garment's own width puts a point."""
@@ -154,12 +156,12 @@ class _TopFit:
         rest = (sheet.rest - centre) * scale
         for side, (along, across) in self.sleeve_scales.items():
             self._resize_sleeve(side, sheet, rest, centre, along, across)
-        start = self.body.at(self._top_depth()) + rest[:, :1] * self.body.across + rest[:, 1:] * self.body.down
+        start = self.body.at(self.top_depth) + rest[:, :1] * self.body.across + rest[:, 1:] * self.body.down
         posed = pose(sheet, rest, self.pins, start)
         return Fit(
             posed,
             self.scale,
-            self._top_depth(),
+            self.top_depth,
             self.depth(self.top.bottom),
             self.sleeve_ends,
             self.long,
@@ -243,7 +245,7 @@ class _TopFit:
         inner_start = float(
             np.clip((armpit - arm.points[0]) @ _direction(arm.points), 0.2 * self.unit, 0.6 * self.unit)
         )
-        outer_start = self._top_depth() + 0.02 * self.unit if self.top.bare_shoulders else 0.0
+        outer_start = self.top_depth + 0.02 * self.unit if self.top.bare_shoulders else 0.0
         outer_start = max(0.0, outer_start)
         end = self._sleeve_end(side, sleeve, (inner_start + outer_start) / 2)
         self.sleeve_ends[side] = end

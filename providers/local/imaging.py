@@ -23,6 +23,8 @@ Layer: TypeAlias = NDArray[np.uint8] | NDArray[np.floating[Any]]
 Point: TypeAlias = NDArray[np.float64]
 Shape: TypeAlias = tuple[int, int]
 """Height and width."""
+Window: TypeAlias = tuple[slice, slice]
+"""The rows and the columns of a part of a picture."""
 
 Side: TypeAlias = Literal["left", "right"]
 """Of the image, not of the person."""
@@ -159,6 +161,21 @@ def over(below: Layer, alpha: Floats, above: Layer) -> Floats:
     result *= alpha[..., None].astype(np.float32, copy=False)
     result += below
     return cast("Floats", result)
+
+
+def window_around(points: Floats, shape: Shape, margin: int = 1) -> Window:
+    """The part of a picture that holds the points ``(N, 2)`` and some pixels around them; never empty."""
+    height, width = shape
+    left, top = np.clip(np.floor(points.min(0)) - margin, 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(points.max(0)) + margin + 1, (left + 1, top + 1), (width, height)).astype(int)
+    return slice(int(top), int(bottom)), slice(int(left), int(right))
+
+
+def window_of(mask: Mask | Bools, margin: int) -> Window:
+    """The part of a picture that holds what the mask has, which must be something, and some pixels around it."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    corners = np.array([[x, y], [x + width - 1, y + height - 1]])
+    return window_around(corners, (mask.shape[0], mask.shape[1]), margin)
 
 
 def polygon(shape: Shape, points: Iterable[Iterable[float]]) -> Mask:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .imaging import Bools, Floats, Mask, Point, Shape, dilated
+from .imaging import Bools, Floats, Mask, Point, Shape, Window, dilated, window_around
 
 Triangles: TypeAlias = NDArray[np.int32]
 
@@ -67,19 +67,21 @@ def sheet_of(parts: Mask, seams: Mapping[int, tuple[Point, Point]], torso: int) 
     left, right, top, bottom = xs.min() - 2.0, xs.max() + 2.0, ys.min() - 2.0, ys.max() + 2.0
     step = max(right - left, bottom - top) / CELLS
     columns, rows = int(np.ceil((right - left) / step)), int(np.ceil((bottom - top) / step))
+    grid = np.stack(np.meshgrid(left + np.arange(columns + 1) * step, top + np.arange(rows + 1) * step), -1)
+    sewn = {
+        part: distance_to_segment(grid.reshape(-1, 2), *seam).reshape(grid.shape[:2]) < 0.75 * step
+        for part, seam in seams.items()
+    }
     nodes: dict[tuple[int, int, int], int] = {}
-    points: list[tuple[float, float]] = []
+    points: list[Point] = []
     triangles: list[tuple[int, int, int]] = []
     owners: list[int] = []
 
     def node(column: int, row: int, part: int) -> int:
-        at = (left + column * step, top + row * step)
-        if part != torso and distance_to_segment(np.array([at]), *seams[part])[0] < 0.75 * step:
-            part = torso
-        key = (column, row, part)
+        key = (column, row, torso if part != torso and sewn[part][row, column] else part)
         if key not in nodes:
             nodes[key] = len(points)
-            points.append(at)
+            points.append(grid[row, column])
         return nodes[key]
 
     for part in sorted(int(value) for value in np.unique(parts) if value):
@@ -135,22 +137,23 @@ class Posed:
         rest, posed = _edges(self.rest, self.sheet), _edges(self.points, self.sheet)
         return posed @ np.linalg.inv(rest)
 
-    def sources(self, part: int, shape: Shape) -> tuple[Floats, Bools]:
-        """Which pixel of the garment photo each pixel shows, ``(H, W, 2)`` float32, and where there is one."""
-        mine = self.sheet.parts == part
-        triangles = self.sheet.triangles[mine]
-        index = np.full(shape, -1, np.int32)
-        corners = np.round(self.points[triangles] * 16).astype(np.int32)
-        for number, corner in enumerate(corners):
-            cv2.fillConvexPoly(index, corner, (number,), cv2.LINE_8, 4)
+    def sources(self, part: int, shape: Shape) -> tuple[Window, Floats, Bools]:
+        """The window of the picture that this part lies in; which pixel of the garment photo each pixel of the window
+        shows, ``(H, W, 2)`` float32; and where there is one."""
+        triangles = self.sheet.triangles[self.sheet.parts == part]
+        posed, photo = self.points[triangles], self.sheet.rest[triangles]
+        window = window_around(posed.reshape(-1, 2), shape)
+        left, top = window[1].start, window[0].start
+        index = np.full((window[0].stop - top, window[1].stop - left), -1, np.int32)
+        for number, corners in enumerate(np.round((posed - (left, top)) * 16).astype(np.int32)):
+            cv2.fillConvexPoly(index, corners, (number,), cv2.LINE_8, 4)
         where = index >= 0
         ys, xs = np.where(where)
-        posed, photo = self.points[triangles], self.sheet.rest[triangles]
-        affine = _homogeneous(photo) @ np.linalg.inv(_homogeneous(posed) + np.eye(3) * 1e-9)
-        chosen = affine[index[where]]
-        at = np.full((*shape, 2), -9.0, np.float32)
-        at[where] = chosen[:, :2, 0] * xs[:, None] + chosen[:, :2, 1] * ys[:, None] + chosen[:, :2, 2]
-        return at, where
+        affine = _homogeneous(photo) @ np.linalg.inv(_homogeneous(posed - (left, top)) + np.eye(3) * 1e-9)
+        chosen = affine.astype(np.float32)[index[where], :2]
+        at = np.full((*index.shape, 2), -9.0, np.float32)
+        at[where] = chosen[:, :, 0] * xs[:, None] + chosen[:, :, 1] * ys[:, None] + chosen[:, :, 2]
+        return window, at, where
 
 
 def pose(sheet: Sheet, rest: Floats, pins: Pins, start: Floats) -> Posed:

@@ -414,11 +414,14 @@ def _mixture(colours: Floats, count: int) -> Mixture:
 
 def _energy(mixture: Mixture, pixels: Floats) -> Floats:
     """Negative log likelihood, ``(N,)``, up to a constant."""
-    likelihood: Floats = np.full(len(pixels), -1e9, np.float32)
-    for weight, mean, variance in zip(*mixture, strict=True):
-        distance = ((pixels - mean) ** 2 / variance).sum(1) + np.log(variance).sum()
-        likelihood = np.logaddexp(likelihood, np.log(weight + 1e-6) - 0.5 * distance)
-    return -likelihood
+    weights, means, variances = mixture
+    inverse = (1 / variances).astype(np.float32)
+    # The square of the difference, multiplied out: one product of matrices for all Gaussians.
+    squared = pixels**2 @ inverse.T - 2 * pixels @ (means * inverse).T.astype(np.float32)
+    constant = np.log(weights + 1e-6) - 0.5 * ((means**2 * inverse) + np.log(variances)).sum(1)
+    likelihoods = constant.astype(np.float32) - 0.5 * squared
+    most = likelihoods.max(1)
+    return cast("Floats", -most - np.log(np.exp(likelihoods - most[:, None]).sum(1)))
 
 
 def _join_islands(labels: Mask, person: Bools, parts: list[Part], unit: float) -> None:

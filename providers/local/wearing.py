@@ -27,7 +27,6 @@ from .imaging import (
     Mask,
     Picture,
     Point,
-    Shape,
     Side,
     along,
     dilated,
@@ -41,6 +40,7 @@ from .imaging import (
     smooth,
     soft,
     thick_line,
+    window_of,
 )
 from .parsing import Part
 from .top import SLEEVE_PARTS, TORSO, Top
@@ -81,18 +81,78 @@ class Worn:
 
 def wear_top(body: Body, garment: Garment, top: Top, fit: Fit, *, dress: bool) -> Worn:
     """Put it on. A ``dress`` hides what was worn below the waist, too."""
-    return _Wearing(body, garment, top, fit, dress=dress).wear()
+    return _WearingTop(body, garment, top, fit, dress=dress).wear()
+
+
+def wear_bottom(body: Body, garment: Garment, bottom: Bottom, fit: Fit) -> Worn:
+    """Put trousers or a skirt on; what is worn above the waist stays in front."""
+    return _WearingBottom(body, garment, bottom, fit).wear()
 
 
 class _Wearing:
-    def __init__(self, body: Body, garment: Garment, top: Top, fit: Fit, *, dress: bool) -> None:
-        self.body, self.garment, self.top, self.fit, self.dress = body, garment, top, fit, dress
+    """What tops and bottoms have in common."""
+
+    def __init__(self, body: Body, garment: Garment, fit: Fit) -> None:
+        self.body, self.garment, self.fit = body, garment, fit
         self.unit, self.labels, self.shape = body.unit, body.labels, body.shape
         self.photo: Floats = body.person.rgb.astype(np.float32)
+        self.person: Bools = self.labels != Part.BACKGROUND
         self.skin: Bools = self.labels == Part.SKIN
         self.hair: Bools = self.labels == Part.HAIR
-        self.height = body.height_map()
+        self.depth: Floats = -body.height_map()
         self.charts = body.arm_charts()
+
+    def layer(self, part: int, mask: Mask) -> tuple[Layer, Floats]:
+        """Colour and alpha of a part of the garment where it is worn; ``mask`` is the part in the garment photo."""
+        window, at, where = self.fit.posed.sources(part, self.shape)
+        share = self.garment.alpha * dilated_round(mask, 5)
+        seen = cv2.remap(share, at[..., 0], at[..., 1], cv2.INTER_LINEAR).astype(np.float32) / 255
+        # A small photo enlarged would bring a wide, soft rim along.
+        seen = np.clip((seen - 0.5) * max(1.0, self.fit.scale) + 0.5, 0, 1)
+        colour, alpha = np.zeros((*self.shape, 3), np.uint8), np.zeros(self.shape, np.float32)
+        colour[window] = cv2.remap(
+            self.garment.colour, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        alpha[window] = seen * where
+        return colour, alpha
+
+    def on_arms(self, width: float) -> Bools:
+        """Where an arm lies, up to so many of its half widths from its middle."""
+        return np.minimum(*(np.abs(self.charts[side][1]) for side in SIDES)) < width
+
+    def light(self, old: Bools) -> Floats:
+        """The light on the old clothes as a factor for the new, ``(H, W)``."""
+        return light.shading(self.body.person, old) * light.gain(self.body.person)
+
+    def worn(
+        self,
+        picture: Floats,
+        alpha: Floats,
+        changed: Bools,
+        in_front: Bools,
+        *,
+        painted_skin: Bools,
+        painted_background: Bools,
+        torn: float = 0.0,
+    ) -> Worn:
+        """The picture where it was changed, the photo elsewhere."""
+        area = max(1.0, float(alpha.sum()))
+        return Worn(
+            picture=np.where(changed[..., None], picture_of(picture), self.body.person.rgb),
+            changed=changed,
+            alpha=alpha,
+            painted_skin=float(painted_skin.sum() / area),
+            painted_background=float(painted_background.sum() / area),
+            torn=torn,
+            in_front=in_front,
+            outside=float((alpha * ~self.person).sum() / area),
+        )
+
+
+class _WearingTop(_Wearing):
+    def __init__(self, body: Body, garment: Garment, top: Top, fit: Fit, *, dress: bool) -> None:
+        super().__init__(body, garment, fit)
+        self.top, self.dress = top, dress
 
     def wear(self) -> Worn:
         torso, torso_alpha = self._layer(TORSO)
@@ -101,36 +161,29 @@ class _Wearing:
         torso, torso_alpha = self._closed(torso, torso_alpha, sleeves, old)
         arms, on_arm = self._arms(old)
         front = self.front
-        behind_arms = torso_alpha * (1 - soft(arms, 0.8))
-        alpha = behind_arms
+        alpha = torso_alpha * (1 - soft(arms, 0.8))
         for _, share in sleeves.values():
             alpha = np.maximum(alpha, share)
         alpha = alpha * (1 - soft(front, 0.8) * front)
         base, painted = self._base(old, alpha, on_arm)
-        shade = light.shading(self.body.person, self.labels == Part.UPPER)
-        gain = light.gain(self.body.person)
-        colour = self._lit(torso, shade * gain)
-        picture = over(base, torso_alpha, colour)
+        shade = self.light(self.labels == Part.UPPER)
+        picture = over(base, torso_alpha, self._lit(torso, shade))
         bare = arms & ~front
         picture = over(picture, soft(bare, 0.8) * (dilated(bare, 3) > 0), base)
         for side, (cloth, share) in sleeves.items():
-            picture = over(picture, share, self._rounded(side, cloth, shade * gain))
+            picture = over(picture, share, self._rounded(side, cloth, shade))
         shown = front & ~(old & ~(self.skin | self.hair))
         picture = over(picture, soft(shown, 0.8), self.photo)
         changed = (alpha > 0.004) | painted["any"]
         changed &= ~front | old  # head, hair and hands are the photo's, whatever the masks say
-        result = np.where(changed[..., None], picture, self.photo)
-        area = max(1.0, float(alpha.sum()))
-        person = self.labels != Part.BACKGROUND
-        return Worn(
-            picture=picture_of(result),
-            changed=changed,
-            alpha=alpha,
-            painted_skin=float(painted["skin"].sum() / area),
-            painted_background=float(painted["background"].sum() / area),
+        return self.worn(
+            picture,
+            alpha,
+            changed,
+            front | arms,
+            painted_skin=painted["skin"],
+            painted_background=painted["background"],
             torn=_torn(alpha, self._breast() & ~arms, self.unit),
-            in_front=front | arms,
-            outside=float((alpha * ~person).sum() / area),
         )
 
     # The new garment
@@ -140,7 +193,7 @@ class _Wearing:
         mine = (self.top.parts == part).astype(np.uint8)
         if part == TORSO and self.top.neckline is not None:
             mine &= ~(self._opening() > 0)
-        return _layer(self.garment, mine, self.fit, part, self.shape)
+        return self.layer(part, mine)
 
     def _opening(self) -> Mask:
         """What of the garment photo shows the inside of the back, ``(H, W)``."""
@@ -160,10 +213,7 @@ class _Wearing:
         union = alpha
         for cloth, share in sleeves.values():
             colour, union = over(colour, share, cloth), np.maximum(union, share)
-        size = int(2 * GUSSET * self.unit) | 1
-        solid = (union > 0.5).astype(np.uint8)
-        gaps = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
-        gaps = (gaps > solid) & (self.labels != Part.BACKGROUND) & (self.height < 0) & (-self.height < self.fit.hem)
+        gaps = _dents(union, 2 * GUSSET * self.unit) & self.person & (self.depth > 0) & (self.depth < self.fit.hem)
         gaps &= old | self.hidden_skin
         if gaps.sum() < 10:
             return torso, alpha
@@ -187,16 +237,11 @@ class _Wearing:
     def _old(self) -> Bools:
         """The garment that is taken off."""
         old = self.labels == Part.UPPER
-        depth = -self.height
         if self.body.one_piece() and not self.dress:
             # Of a dress the skirt stays: what hangs below the new hem was never a top.
-            old &= (
-                (depth < self.fit.hem)
-                | (np.abs(self.charts["left"][1]) < 1.3)
-                | (np.abs(self.charts["right"][1]) < 1.3)
-            )
+            old &= (self.depth < self.fit.hem) | self.on_arms(1.3)
         if self.dress:
-            old |= (self.labels == Part.LOWER) & ((depth < self.fit.hem) | self.body.one_piece())
+            old |= (self.labels == Part.LOWER) & ((self.depth < self.fit.hem) | self.body.one_piece())
         return cast("Bools", old)
 
     def _arms(self, old: Bools) -> tuple[Bools, dict[Side, Bools]]:
@@ -224,7 +269,7 @@ class _Wearing:
     def front(self) -> Bools:
         """Head, hair and hands."""
         chin = float((self.body.person.chin - self.body.shoulder_middle) @ -self.body.down)
-        front = (self.skin | self.hair) & (self.height > chin - 0.03 * self.unit)
+        front = (self.skin | self.hair) & (self.depth < 0.03 * self.unit - chin)
         front |= self.hair
         # Where a sleeve ended on a hand there is some of its colour on the skin.
         clean = self.skin & (dilated(self.labels == Part.UPPER, RIM) == 0)
@@ -243,18 +288,17 @@ class _Wearing:
         keep = self.front & ~old
         rest = (dilated(old, RIM) > 0) & ~keep & (alpha < 0.98)
         rest |= (dilated(self.hidden_skin & self.skin & ~old, RIM) > 0) & ~keep & (alpha < 0.98)
-        person = self.labels != Part.BACKGROUND
         neck = self._neck_zone()
         skin = rest & (old | (self.skin & ~self.hidden_skin)) & (self._skin_zone(arms) | neck)
-        below = rest & (-self.height > self.fit.hem - 0.05 * self.unit) & person & ~skin
+        below = rest & (self.depth > self.fit.hem - 0.05 * self.unit) & self.person & ~skin
         cloth = below & self._under_hem(old)
         skin |= below & ~cloth & old & self._midriff()
-        background = rest & ~skin & ~cloth & (old | ~person | self.skin) & ~(neck & person)
+        background = rest & ~skin & ~cloth & (old | ~self.person | self.skin) & ~(neck & self.person)
         background &= ~(self.skin & ~old & ~self.hidden_skin)
         result = self.photo
         lower = self.labels == Part.LOWER
         if background.sum() > 10:
-            result = repair.fill_background(result, background.astype(np.uint8), person)
+            result = repair.fill_background(result, background.astype(np.uint8), self.person)
         if cloth.sum() > 10:
             result = repair.extend_trousers(result, cloth, lower)
         if skin.sum() > 10:
@@ -301,7 +345,7 @@ class _Wearing:
         if self.fit.sleeve_ends and not self.top.bare_shoulders:
             # Shoulders are covered: what stood out above them was the old garment's.
             lateral = np.abs(along(self.shape, body.shoulder_middle, body.across))
-            zone &= ~((self.height > -0.05 * unit) & (lateral > max(self._neck_reach(), 1.1 * NECK * unit)))
+            zone &= ~((self.depth < 0.05 * unit) & (lateral > max(self._neck_reach(), 1.1 * NECK * unit)))
         if self.dress and body.one_piece():
             for side in SIDES:
                 distance, across = body.legs[side].chart(self.shape)
@@ -323,7 +367,7 @@ class _Wearing:
         """The trunk between its sides, from the armpits to the new hem."""
         lateral = np.abs(along(self.shape, self.body.shoulder_middle, self.body.across))
         width = 0.75 * min(self.body.trunk(side, 0.8 * self.unit) for side in SIDES)
-        return (lateral < width) & (self.height < -0.3 * self.unit) & (-self.height < self.fit.hem - 0.05 * self.unit)
+        return (lateral < width) & (self.depth > 0.3 * self.unit) & (self.depth < self.fit.hem - 0.05 * self.unit)
 
     def _midriff(self) -> Bools:
         lateral = np.abs(along(self.shape, self.body.shoulder_middle, self.body.across))
@@ -336,82 +380,86 @@ class _Wearing:
         reach = max(1, int(GAP_UNDER_HEM * self.unit))
         size = int(reach + 0.35 * self.unit)
         near = cv2.dilate(lower, np.ones((size, 1), np.uint8), anchor=(0, 0))
-        depth = -self.height
-        rows = depth[(old) & (near > 0)]
+        rows = self.depth[(old) & (near > 0)]
         gap = float(np.percentile(rows, 98) - self.fit.hem) if len(rows) else 0.0
         return (near > 0) & (gap < reach + 0.2 * self.unit)
 
 
-def wear_bottom(body: Body, garment: Garment, bottom: Bottom, fit: Fit) -> Worn:
-    """Put trousers or a skirt on; what is worn above the waist stays in front."""
-    labels, shape, unit = body.labels, body.shape, body.unit
-    photo: Floats = body.person.rgb.astype(np.float32)
-    arm_charts = body.arm_charts()
-    depth = -body.height_map()
-    # What stands out above the new waistband stays, or there would be a hole.
-    old = (labels == Part.LOWER) & (depth > fit.waist)
-    upper = (labels == Part.UPPER) | ((labels == Part.LOWER) & ~old)
-    if body.one_piece():
-        # A dress is cut at the new waistband; what hangs from there is taken off.
-        sleeves = np.minimum(*(np.abs(arm_charts[side][1]) for side in SIDES)) < 1.3
-        skirt = upper & (depth > fit.waist + 0.02 * unit) & ~sleeves
-        old, upper = old | skirt, upper & ~skirt
-    sleeve = np.minimum(*(np.abs(arm_charts[side][1]) for side in SIDES)) < 1.2
-    # The waistband lies before the lower edge of the top, which hides where the parsing drew the line.
-    upper &= ~((depth > fit.waist) & (depth < fit.waist + BAND * unit) & ~sleeve)
-    colour: Floats = np.zeros_like(photo)
-    alpha: Floats = np.zeros(shape, np.float32)
-    for part in np.unique(bottom.parts[bottom.parts > 0]):
-        cloth, share = _layer(garment, (bottom.parts == part).astype(np.uint8), fit, int(part), shape)
-        colour = over(colour, share, cloth)
-        alpha = np.maximum(alpha, share)
-    charts = {side: body.legs[side].chart(shape) for side in SIDES}
-    on_leg = np.zeros(shape, bool)
-    for _, across in charts.values():
-        on_leg |= np.abs(across) < 1.15
-    hands = np.zeros(shape, bool)
-    for side in SIDES:
-        distance, across = arm_charts[side]
-        hands |= (np.abs(across) < 1.5) & (distance > 0)
-        hands |= np.hypot(*(along(shape, body.wrists[side], axis) for axis in np.eye(2))) < 0.5 * unit
-    skin = labels == Part.SKIN
-    arms = skin & (
-        hands & ~(on_leg & (depth > body.torso_length + 0.8 * unit)) | (depth < body.torso_length - 0.2 * unit)
-    )
-    ankles = float(np.mean([(body.ankles[side] - body.shoulder_middle) @ body.down for side in SIDES]))
-    shoes = (labels == Part.SHOES) & (depth > ankles - 0.12 * unit)
-    front = smooth(upper | (labels == Part.HAIR) | shoes | arms, 1.2)
-    alpha = (alpha * (1 - soft(front, 0.8))).astype(np.float32)
-    bare = skin & ~arms & (depth < fit.hem - 0.03 * unit)
-    rest = (dilated(old, RIM) > 0) & ~front & (alpha < 0.98) | (bare & (alpha < 0.98))
-    person = labels != Part.BACKGROUND
-    legs = np.zeros(shape, bool)
-    for distance, across in charts.values():
-        legs |= (np.abs(across) < 0.95) & (distance > fit.hem - body.torso_length - 0.1 * unit)
-    painted_skin = rest & old & smooth(legs, 2.0) & (depth > fit.hem - 0.1 * unit)
-    background = rest & ~painted_skin & ~(skin & ~bare) & ~(sleeve & person & (alpha < 0.5) & ~old)
-    background &= ~(hands & skin)
-    base = photo
-    if background.sum() > 10:
-        base = repair.fill_background(base, background.astype(np.uint8), person)
-    if painted_skin.sum() > 10:
-        base = repair.paint_skin(body, base, painted_skin, charts)
-    lit = colour * (light.shading(body.person, old) * light.gain(body.person))[..., None]
-    hem = light.shadow_below(soft(upper, 1), unit, 0.025, 0.025)
-    picture = over(base, alpha, lit * (1 - 0.25 * hem)[..., None])
-    changed = (alpha > 0.004) | painted_skin | background
-    changed &= ~(front & ((labels == Part.HAIR) | arms))  # the photo's, whatever the masks say
-    area = max(1.0, float(alpha.sum()))
-    return Worn(
-        picture=picture_of(np.where(changed[..., None], picture, photo)),
-        changed=changed,
-        alpha=alpha,
-        painted_skin=float(painted_skin.sum() / area),
-        painted_background=float(background.sum() / area),
-        torn=0.0,
-        in_front=front,
-        outside=float((alpha * ~person).sum() / area),
-    )
+class _WearingBottom(_Wearing):
+    def __init__(self, body: Body, garment: Garment, bottom: Bottom, fit: Fit) -> None:
+        super().__init__(body, garment, fit)
+        self.bottom = bottom
+        self.legs = {side: body.legs[side].chart(self.shape) for side in SIDES}
+        self.old, self.upper = self._old()
+        self.hands = self._hands()
+        self.arms = self._arms()
+
+    def wear(self) -> Worn:
+        colour: Layer = np.zeros_like(self.photo)
+        alpha: Floats = np.zeros(self.shape, np.float32)
+        for part in np.unique(self.bottom.parts[self.bottom.parts > 0]):
+            cloth, share = self.layer(int(part), (self.bottom.parts == part).astype(np.uint8))
+            colour, alpha = over(colour, share, cloth), np.maximum(alpha, share)
+        front = self._front()
+        alpha = (alpha * (1 - soft(front, 0.8))).astype(np.float32)
+        base, skin, background = self._base(alpha, front)
+        hem = light.shadow_below(soft(self.upper, 1), self.unit, 0.025, 0.025)
+        picture = over(base, alpha, colour * (self.light(self.old) * (1 - 0.25 * hem))[..., None])
+        changed = (alpha > 0.004) | skin | background
+        changed &= ~(front & (self.hair | self.arms))  # the photo's, whatever the masks say
+        return self.worn(picture, alpha, changed, front, painted_skin=skin, painted_background=background)
+
+    def _old(self) -> tuple[Bools, Bools]:
+        """What is taken off, and what is worn above it and stays."""
+        lower, waist = self.labels == Part.LOWER, self.fit.waist
+        # What stands out above the new waistband stays, or there would be a hole.
+        old = lower & (self.depth > waist)
+        upper = (self.labels == Part.UPPER) | (lower & ~old)
+        if self.body.one_piece():
+            # A dress is cut at the new waistband; what hangs from there is taken off.
+            skirt = upper & (self.depth > waist + 0.02 * self.unit) & ~self.on_arms(1.3)
+            old, upper = old | skirt, upper & ~skirt
+        # The waistband lies before the lower edge of the top, which hides where the parsing drew the line.
+        band = (self.depth > waist) & (self.depth < waist + BAND * self.unit)
+        return old, upper & ~(band & ~self.on_arms(1.2))
+
+    def _hands(self) -> Bools:
+        """Where arms and hands may be."""
+        hands = np.zeros(self.shape, bool)
+        for side in SIDES:
+            distance, across = self.charts[side]
+            hands |= (np.abs(across) < 1.5) & (distance > 0)
+            hands |= disc(self.shape, self.body.wrists[side], 0.5 * self.unit) > 0
+        return hands
+
+    def _arms(self) -> Bools:
+        """Bare skin that is no leg's."""
+        on_leg = np.minimum(*(np.abs(self.legs[side][1]) for side in SIDES)) < 1.15
+        leg = on_leg & (self.depth > self.body.torso_length + 0.8 * self.unit)
+        return self.skin & ((self.hands & ~leg) | (self.depth < self.body.torso_length - 0.2 * self.unit))
+
+    def _front(self) -> Bools:
+        """The upper clothes, arms, hair and shoes."""
+        ankles = np.mean([(self.body.ankles[side] - self.body.shoulder_middle) @ self.body.down for side in SIDES])
+        shoes = (self.labels == Part.SHOES) & (self.depth > float(ankles) - 0.12 * self.unit)
+        return smooth(self.upper | self.hair | shoes | self.arms, 1.2)
+
+    def _base(self, alpha: Floats, front: Bools) -> tuple[Floats, Bools, Bools]:
+        """The photo without the rest of the old clothes, and where skin and background were painted."""
+        bare = self.skin & ~self.arms & (self.depth < self.fit.hem - 0.03 * self.unit)
+        rest = ((dilated(self.old, RIM) > 0) & ~front | bare) & (alpha < 0.98)
+        legs = np.zeros(self.shape, bool)
+        for distance, across in self.legs.values():
+            legs |= (np.abs(across) < 0.95) & (distance > self.fit.hem - self.body.torso_length - 0.1 * self.unit)
+        skin = rest & self.old & smooth(legs, 2.0) & (self.depth > self.fit.hem - 0.1 * self.unit)
+        sleeve = self.on_arms(1.2) & self.person & (alpha < 0.5) & ~self.old
+        background = rest & ~skin & ~(self.skin & ~bare) & ~sleeve & ~(self.hands & self.skin)
+        base = self.photo
+        if background.sum() > 10:
+            base = repair.fill_background(base, background.astype(np.uint8), self.person)
+        if skin.sum() > 10:
+            base = repair.paint_skin(self.body, base, skin, self.legs)
+        return base, skin, background
 
 
 def _holding(mask: Bools, start: Point, end: Point) -> Bools:
@@ -424,18 +472,14 @@ def _holding(mask: Bools, start: Point, end: Point) -> Bools:
 
 def _torn(alpha: Floats, where: Bools, unit: float) -> float:
     """Area of the dents and slits there that are narrower than ``TEAR``, in squares of the unit."""
-    size = int(TEAR * unit) | 1
-    solid = (alpha > 0.5).astype(np.uint8)
-    closed = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
-    return float(((closed > solid) & where).sum() / unit**2)
+    return float((_dents(alpha, TEAR * unit) & where).sum() / unit**2)
 
 
-def _layer(garment: Garment, part_mask: Mask, fit: Fit, part: int, shape: Shape) -> tuple[Layer, Floats]:
-    """Colour and alpha of a part of the garment where it is worn."""
-    at, where = fit.posed.sources(part, shape)
-    share = garment.alpha * dilated_round(part_mask, 5)
-    alpha = cv2.remap(share, at[..., 0], at[..., 1], cv2.INTER_LINEAR).astype(np.float32) / 255
-    colour = cv2.remap(garment.colour, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    # A small photo enlarged would bring a wide, soft rim along.
-    alpha = np.clip((alpha - 0.5) * max(1.0, fit.scale) + 0.5, 0, 1)
-    return cast("Layer", colour), (alpha * where).astype(np.float32)
+def _dents(alpha: Floats, size: float) -> Bools:
+    """What of a shape's surroundings a disc of ``size`` pixels across does not reach."""
+    solid, dents = (alpha > 0.5).astype(np.uint8), np.zeros(alpha.shape, bool)
+    if solid.any():
+        across = int(size) | 1
+        window, element = window_of(solid, across), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across, across))
+        dents[window] = cv2.morphologyEx(solid[window], cv2.MORPH_CLOSE, element) > solid[window]
+    return dents

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from providers.local.imaging import Floats, Mask, Picture, Point
+from providers.local.imaging import Bools, Floats, Mask, Picture, Point
 from providers.local.mesh import Pins, Posed, Sheet, pose, sheet_of
 
 TORSO, LEFT, RIGHT = 1, 2, 3
@@ -237,9 +237,17 @@ def checkerboard() -> Picture:
     return np.repeat(squares[..., None], 3, 2)
 
 
+def sources(worn: Posed, part: int) -> tuple[Floats, Bools]:
+    """``Posed.sources`` in pixels of the whole picture."""
+    window, found, seen = worn.sources(part, SHAPE)
+    at, where = np.full((*SHAPE, 2), -9, np.float32), np.zeros(SHAPE, bool)
+    at[window], where[window] = found, seen
+    return at, where
+
+
 def test_at_rest_each_pixel_shows_itself() -> None:
     flat = sheet()
-    at, where = posed(flat, np.eye(2)).sources(TORSO, SHAPE)
+    at, where = sources(posed(flat, np.eye(2)), TORSO)
 
     ys, xs = np.where(where)
     assert where[parts() == TORSO].all()
@@ -251,7 +259,7 @@ def test_at_rest_each_pixel_shows_itself() -> None:
 def test_the_checkerboard_comes_back(degrees: float, part: int) -> None:
     """Drawn where the sheet lies and turned back, it is the same picture."""
     flat, to, shift = sheet(), rotation(degrees), np.array([6.0, -3.0])
-    at, where = Posed(flat, flat.rest, moved(flat.rest, to, shift)).sources(part, SHAPE)
+    at, where = sources(Posed(flat, flat.rest, moved(flat.rest, to, shift)), part)
     worn = cv2.remap(checkerboard(), at[..., 0], at[..., 1], cv2.INTER_LINEAR)
 
     matrix = np.c_[to, MIDDLE + shift - to @ MIDDLE]
@@ -266,7 +274,7 @@ def test_the_checkerboard_comes_back(degrees: float, part: int) -> None:
 
 
 def test_nothing_is_drawn_beside_the_sheet() -> None:
-    at, where = posed(sheet(), np.eye(2), np.array([0.0, 0.0])).sources(LEFT, SHAPE)
+    at, where = sources(posed(sheet(), np.eye(2), np.array([0.0, 0.0])), LEFT)
 
     assert not where[:, 120:].any()
     assert (at[~where] == -9).all()
@@ -274,6 +282,11 @@ def test_nothing_is_drawn_beside_the_sheet() -> None:
 
 
 def test_what_lies_outside_the_photo_is_left_out() -> None:
-    _, where = posed(sheet(), np.eye(2), np.array([200.0, 0.0])).sources(TORSO, SHAPE)
+    _, where = sources(posed(sheet(), np.eye(2), np.array([200.0, 0.0])), TORSO)
     assert 0 < where.sum() < 240 * 40
     assert where[:, 290:].any()
+
+
+def test_a_sheet_wholly_outside_the_photo_is_drawn_nowhere() -> None:
+    _, where = sources(posed(sheet(), np.eye(2), np.array([900.0, -900.0])), TORSO)
+    assert not where.any()
