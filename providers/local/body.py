@@ -217,7 +217,7 @@ class Body:
             labels = self._ray(point, normal, limit)
             # Bare skin ends at cloth as well; cloth that ends at cloth has no edge to be seen.
             bare = labels[0] == Part.SKIN
-            ends = np.flatnonzero(labels != Part.SKIN if bare else ~np.isin(labels, parts))
+            ends = np.flatnonzero(labels != Part.SKIN if bare else ~_is_any(labels, parts))
             if len(ends) and (bare or labels[ends[0]] == Part.BACKGROUND) and labels[ends[0]] <= Part.SHOES:
                 found[index] = ends[0]
         return found
@@ -253,7 +253,7 @@ class Body:
         """How far the trunk reaches; not a number where an arm lies before its edge."""
         height, width = self.shape
         labels = self._ray(point, outward, 1.2 * self.unit)
-        ends = np.flatnonzero(~np.isin(labels, (Part.UPPER, Part.LOWER)))
+        ends = np.flatnonzero(~_is_any(labels, (Part.UPPER, Part.LOWER)))
         if not len(ends) or ends[0] < 3:
             return float("nan")
         edge = float(ends[0])
@@ -317,6 +317,11 @@ class Body:
 
 
 _OTHER: Final[dict[Side, Side]] = {"left": "right", "right": "left"}
+
+
+def _is_any(labels: Mask, parts: tuple[Part, ...]) -> Bools:
+    """``np.isin`` for a handful of labels, many times as fast."""
+    return functools.reduce(np.logical_or, [labels == part for part in parts])
 
 
 def _resampled(path: list[Point], outward: Point, up: Point) -> tuple[Floats, Floats, float]:

@@ -25,8 +25,10 @@ from .imaging import (
     lab_of,
     largest,
     length,
+    picture_of,
     shrunk,
     soft,
+    window_of,
     without_holes,
 )
 from .nets import Nets
@@ -57,6 +59,8 @@ SHADOW_SLOPE: Final = 2.2
 """and changes by less than this per pixel."""
 SHADOW_PIECE: Final = 0.004
 """Of the garment: a smaller piece is no shadow."""
+CLOTH_NEARBY: Final = 2.0
+"""Pixels of sigma: from how far the soft edge takes the colour of cloth."""
 SMOOTH: Final = 0.0032
 """Of the longer side: the outline is smoothed so much, as stripes of the ground's colour leave notches in it."""
 SMALLEST, LARGEST = 0.04, 0.93
@@ -344,8 +348,12 @@ def _own_colours(rgb: Picture, alpha: Floats) -> Picture:
     solid = eroded(alpha > 0.98, 5).astype(np.float32)
     if not solid.any():
         return rgb
-    spread = filled(rgb.astype(np.float32), solid)
-    return np.where(solid[..., None] > 0, rgb, np.clip(np.rint(spread), 0, 255).astype(np.uint8))
+    window = window_of(alpha > 0, 2)
+    near = blurred(solid[window], CLOTH_NEARBY)[..., None]
+    spread = blurred(rgb[window] * solid[window][..., None], CLOTH_NEARBY) / np.maximum(near, 1e-6)
+    result = rgb.copy()
+    result[window] = np.where((solid[window][..., None] > 0) | (near < 1e-4), rgb[window], picture_of(spread))
+    return result
 
 
 def _is_worn(nets: Nets, rgb: Picture, mask: Mask) -> bool:

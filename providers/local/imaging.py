@@ -155,12 +155,19 @@ def picture_of(values: Floats) -> Picture:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def over(below: Layer, alpha: Floats, above: Layer) -> Floats:
-    """``above`` laid on ``below``; ``alpha`` is ``(H, W)``."""
-    result = np.subtract(above, below, dtype=np.float32)
-    result *= alpha[..., None].astype(np.float32, copy=False)
-    result += below
-    return cast("Floats", result)
+def over(below: Layer, alpha: Floats, above: Layer, light: Floats | None = None) -> Floats:
+    """``above``, times ``light``, laid on ``below``; ``alpha`` and ``light`` are ``(H, W)``."""
+    result = below.astype(np.float32)
+    if not alpha.any():
+        return result
+    window = window_of(alpha > 0, 0)
+    part, added = result[window], above[window].astype(np.float32)
+    if light is not None:
+        added *= light[window][..., None]
+    added -= part
+    added *= alpha[window][..., None]
+    part += added
+    return result
 
 
 def window_around(points: Floats, shape: Shape, margin: int = 1) -> Window:

@@ -99,12 +99,11 @@ def sheet_of(parts: Mask, seams: Mapping[int, tuple[Point, Point]], torso: int) 
 
 def _cells(mask: Mask, left: float, top: float, step: float, columns: int, rows: int) -> Bools:
     """Which cells hold some of the mask, ``(rows, columns)``."""
-    found = np.zeros((rows, columns), bool)
-    ys, xs = np.where(mask)
-    column = np.clip(((xs - left) / step).astype(int), 0, columns - 1)
-    row = np.clip(((ys - top) / step).astype(int), 0, rows - 1)
-    found[row, column] = True
-    return found
+    height, width = mask.shape
+    first_rows = np.clip(np.ceil(top + np.arange(rows) * step), 0, height - 1).astype(int)
+    first_columns = np.clip(np.ceil(left + np.arange(columns) * step), 0, width - 1).astype(int)
+    by_row = np.maximum.reduceat(mask, first_rows, axis=0)
+    return np.maximum.reduceat(by_row, first_columns, axis=1) > 0
 
 
 def distance_to_segment(points: Floats, start: Point, end: Point) -> Floats:

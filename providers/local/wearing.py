@@ -167,11 +167,11 @@ class _WearingTop(_Wearing):
         alpha = alpha * (1 - soft(front, 0.8) * front)
         base, painted = self._base(old, alpha, on_arm)
         shade = self.light(self.labels == Part.UPPER)
-        picture = over(base, torso_alpha, self._lit(torso, shade))
+        picture = over(base, torso_alpha, torso, shade * self._round_body())
         bare = arms & ~front
         picture = over(picture, soft(bare, 0.8) * (dilated(bare, 3) > 0), base)
         for side, (cloth, share) in sleeves.items():
-            picture = over(picture, share, self._rounded(side, cloth, shade))
+            picture = over(picture, share, cloth, shade * self._round_sleeve(side))
         shown = front & ~(old & ~(self.skin | self.hair))
         picture = over(picture, soft(shown, 0.8), self.photo)
         changed = (alpha > 0.004) | painted["any"]
@@ -217,20 +217,19 @@ class _WearingTop(_Wearing):
         gaps &= old | self.hidden_skin
         if gaps.sum() < 10:
             return torso, alpha
-        cloth = filled(colour.astype(np.float32), (union > 0.95).astype(np.float32))
-        share = soft(gaps, 1.0)
+        window, share = window_of(gaps, int(0.5 * self.unit)), soft(gaps, 1.0)
+        cloth = torso.astype(np.float32)
+        cloth[window] = filled(colour[window].astype(np.float32), (union[window] > 0.95).astype(np.float32))
         return over(torso, np.where(alpha > 0.95, 0, np.clip(share * 2, 0, 1)), cloth), np.maximum(alpha, share)
 
-    def _lit(self, colour: Layer, light_: Floats) -> Floats:
-        """Rounded like a cylinder, and lit as the old clothes were."""
+    def _round_body(self) -> Floats:
+        """How light falls off to the sides of the trunk, ``(H, W)``."""
         lateral = along(self.shape, self.body.shoulder_middle, self.body.across) / (0.62 * self.unit)
-        falloff = 1 - 0.14 * np.clip(np.abs(lateral), 0, 1.15) ** 3
-        return cast("Floats", colour * (light_ * falloff)[..., None])
+        return cast("Floats", 1 - 0.14 * np.clip(np.abs(lateral), 0, 1.15) ** 3)
 
-    def _rounded(self, side: Side, colour: Layer, light_: Floats) -> Floats:
-        _, across = self.charts[side]
-        falloff = 1 - 0.16 * np.clip(np.abs(across) / 1.25, 0, 1) ** 3
-        return cast("Floats", colour * (light_ * falloff)[..., None])
+    def _round_sleeve(self, side: Side) -> Floats:
+        """How light falls off to the sides of a sleeve, ``(H, W)``."""
+        return cast("Floats", 1 - 0.16 * np.clip(np.abs(self.charts[side][1]) / 1.25, 0, 1) ** 3)
 
     # The person
 
@@ -404,7 +403,7 @@ class _WearingBottom(_Wearing):
         alpha = (alpha * (1 - soft(front, 0.8))).astype(np.float32)
         base, skin, background = self._base(alpha, front)
         hem = light.shadow_below(soft(self.upper, 1), self.unit, 0.025, 0.025)
-        picture = over(base, alpha, colour * (self.light(self.old) * (1 - 0.25 * hem))[..., None])
+        picture = over(base, alpha, colour, self.light(self.old) * (1 - 0.25 * hem))
         changed = (alpha > 0.004) | skin | background
         changed &= ~(front & (self.hair | self.arms))  # the photo's, whatever the masks say
         return self.worn(picture, alpha, changed, front, painted_skin=skin, painted_background=background)
