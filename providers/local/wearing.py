@@ -171,6 +171,7 @@ class _WearingTop(_Wearing):
         bare = arms & ~front
         picture = over(picture, soft(bare, 0.8) * (dilated(bare, 3) > 0), base)
         for side, (cloth, share) in sleeves.items():
+            share = share * (1 - torso_alpha * (1 - soft(self._before(side), 1.0)))
             picture = over(picture, share, cloth, shade * self._round_sleeve(side))
         shown = front & ~(old & ~(self.skin | self.hair))
         picture = over(picture, soft(shown, 0.8), self.photo)
@@ -250,9 +251,7 @@ class _WearingTop(_Wearing):
         for side in SIDES:
             distance, across = self.charts[side]
             whole[side] = np.abs(across) < 1.0
-            # At the armpit an arm comes out from beside the trunk, further down it lies before it.
-            emerged = np.clip((distance - EMERGES[0] * self.unit) / ((EMERGES[1] - EMERGES[0]) * self.unit), 0, 1)
-            before = (across > 0.4 - 1.3 * emerged) & (emerged > 0)
+            before = self._before(side)
             below = distance > self.fit.sleeve_ends.get(side, 0.0) - 0.02 * self.unit
             shown |= before & (across < 1.45) & self.skin & below
             shown |= before & whole[side] & old & below
@@ -263,6 +262,12 @@ class _WearingTop(_Wearing):
                 whole[side] |= back
                 shown |= back & old
         return smooth(shown, 3.0), whole
+
+    def _before(self, side: Side) -> Bools:
+        """Where an arm lies before the trunk: at the armpit it comes out from beside it."""
+        distance, across = self.charts[side]
+        emerged = np.clip((distance - EMERGES[0] * self.unit) / ((EMERGES[1] - EMERGES[0]) * self.unit), 0, 1)
+        return cast("Bools", (across > 0.4 - 1.3 * emerged) & (emerged > 0))
 
     @functools.cached_property
     def front(self) -> Bools:
