@@ -173,7 +173,7 @@ def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Pa
     _straighten_waist(labels, energies, lab[..., 0], figure, regions)
     labels[~person] = Part.BACKGROUND
     _join_islands(labels, person, list(samples), figure.unit)
-    _drop_hair_specks(labels, figure, regions.neck)
+    _drop_hair_specks(labels, energies, figure)
     height, width = mask.shape
     return Parsed(
         labels=_full_size(labels, mask, sorted(samples), 1.2 / scale),
@@ -436,14 +436,16 @@ def _join_islands(labels: Mask, person: Bools, parts: list[Part], unit: float) -
                     labels[piece] = np.bincount(labels[ring]).argmax()
 
 
-def _drop_hair_specks(labels: Mask, figure: _Figure, neck: Mask) -> None:
-    """Hair that hangs together with none above the chin is a speck in dark clothes, or a shadow. In place."""
+def _drop_hair_specks(labels: Mask, energies: Mapping[Part, Floats], figure: _Figure) -> None:
+    """Hair that hangs together with none above the chin is a speck in dark clothes, or a shadow on the neck. In place.
+    """
     above_chin = along(figure.shape, figure.chin, figure.up) > 0.02 * figure.unit
     count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == Part.HAIR).astype(np.uint8), connectivity=8)
     for index in range(1, count):
         piece = pieces == index
         if stats[index, cv2.CC_STAT_AREA] < 0.1 * figure.unit * figure.unit and not (piece & above_chin).any():
-            labels[piece] = np.where(neck[piece] > 0, Part.SKIN, Part.UPPER)
+            costs = {part: float(energies[part][piece].mean()) for part in (Part.SKIN, Part.UPPER)}
+            labels[piece] = min(costs, key=costs.__getitem__)
 
 
 def _full_size(labels: Mask, mask: Mask, parts: list[Part], sigma: float) -> Mask:
