@@ -44,6 +44,8 @@ LEG_AT: Final = (0.0, 0.22, 0.5, 0.68, 1.0)
 TRUNK: Final = (0.50, 0.45, 0.50, 0.60)
 """Half the width of the trunk at the depths of ``TRUNK_AT``, where arms or hair hide it."""
 TRUNK_AT: Final = (0.3, 0.9, 1.25, 1.6)
+BARE: Final = 0.2
+"""Share of skin across an arm from which on no sleeve covers it."""
 STEPS: Final = 48
 """Points along a limb or the spine at which widths are measured."""
 
@@ -306,6 +308,18 @@ class Body:
     def one_piece(self) -> bool:
         """Whether upper and lower clothes look like one garment: a dress."""
         return self._one_piece
+
+    def sleeve_end(self, side: Side) -> float:
+        """How far along the arm the old sleeve reaches, pixels: up to there no skin is seen."""
+        arm = self.arms[side]
+        distance, across = arm.chart(self.shape)
+        on_arm = np.abs(across) < 1.0
+        section = np.minimum((distance[on_arm] / (arm.length + 1e-6) * STEPS).astype(int), STEPS - 1)
+        seen = np.bincount(section, minlength=STEPS)
+        bare = np.bincount(section, self.labels[on_arm] == Part.SKIN, STEPS) > BARE * seen
+        # The end is where most sections before are clothed, and most behind are bare.
+        clothed = np.concatenate([[0], np.cumsum(np.where(bare, -1, seen > 0))])
+        return float(np.argmax(clothed)) / STEPS * arm.length
 
     def arm_charts(self) -> dict[Side, tuple[Floats, Floats]]:
         """How far along and across each arm every pixel lies, as ``Limb.chart`` has it."""

@@ -65,6 +65,9 @@ WAIST_BEND: Final = 3.0
 """Energy that such a row costs."""
 TEXTURES_APART: Final = 8.0
 """Lab lightness: where the local deviations of upper and lower clothes differ by so much, one has a pattern."""
+ISLAND: Final = 0.004
+ISLAND_OF_SKIN: Final = 0.04
+"""Squares of the unit: smaller pieces of a part belong to what lies around them."""
 MAX_SAMPLES: Final = 2000
 RANDOM_SEED: Final = 7
 """OpenCV's EM draws from a generator per thread; seeded anew, the same photo parses the same."""
@@ -172,7 +175,7 @@ def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Pa
     labels = _most_likely(energies, grey_of(small))
     _straighten_waist(labels, energies, lab[..., 0], figure, regions)
     labels[~person] = Part.BACKGROUND
-    _join_islands(labels, person, list(samples), figure.unit)
+    _join_islands(labels, person, list(samples), figure, regions)
     _drop_hair_specks(labels, energies, figure)
     height, width = mask.shape
     return Parsed(
@@ -424,21 +427,23 @@ def _energy(mixture: Mixture, pixels: Floats) -> Floats:
     return cast("Floats", -most - np.log(np.exp(likelihoods - most[:, None]).sum(1)))
 
 
-def _join_islands(labels: Mask, person: Bools, parts: list[Part], unit: float) -> None:
+def _join_islands(labels: Mask, person: Bools, parts: list[Part], figure: _Figure, regions: _Regions) -> None:
     """Give small pieces to what surrounds them; in place."""
+    limbs = [figure.joints[list(limb)] for limb in (*ARMS, *LEGS)]
+    bodily = regions.face | regions.neck | regions.hands | _limbs(figure.shape, limbs, 1)
     for part in sorted(parts):
         count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == part).astype(np.uint8), connectivity=4)
         for index in range(1, count):
-            if stats[index, cv2.CC_STAT_AREA] < 0.004 * unit * unit:
-                piece = pieces == index
+            area, piece = stats[index, cv2.CC_STAT_AREA] / figure.unit**2, pieces == index
+            # Of skin larger ones, too, where no skin must be: prints in its colours.
+            if area < ISLAND or (part == Part.SKIN and area < ISLAND_OF_SKIN and not (piece & (bodily > 0)).any()):
                 ring = (dilated(piece, 3) > 0) & ~piece & person
                 if ring.any():
                     labels[piece] = np.bincount(labels[ring]).argmax()
 
 
 def _drop_hair_specks(labels: Mask, energies: Mapping[Part, Floats], figure: _Figure) -> None:
-    """Hair that hangs together with none above the chin is a speck in dark clothes, or a shadow on the neck. In place.
-    """
+    """Hair that hangs together with none above the chin is dark clothes, or a shadow on the neck. In place."""
     above_chin = along(figure.shape, figure.chin, figure.up) > 0.02 * figure.unit
     count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == Part.HAIR).astype(np.uint8), connectivity=8)
     for index in range(1, count):

@@ -49,8 +49,8 @@ EMERGES: Final = (0.30, 0.60)
 """Units along an arm: where it begins, and ends, to come out from beside the trunk."""
 GUSSET: Final = 0.09
 """Units: half the width of a gap between body and sleeve that is filled with cloth."""
-BAND: Final = 0.12
-"""Units: the height of a waistband."""
+CUFF: Final = 0.1
+"""Units: so far beyond its measured end an old sleeve is still looked for."""
 TEAR: Final = 0.11
 """Units."""
 RIM: Final = 9
@@ -414,18 +414,22 @@ class _WearingBottom(_Wearing):
         return self.worn(picture, alpha, changed, front, painted_skin=skin, painted_background=background)
 
     def _old(self) -> tuple[Bools, Bools]:
-        """What is taken off, and what is worn above it and stays."""
-        lower, waist = self.labels == Part.LOWER, self.fit.waist
-        # What stands out above the new waistband stays, or there would be a hole.
-        old = lower & (self.depth > waist)
-        upper = (self.labels == Part.UPPER) | (lower & ~old)
-        if self.body.one_piece():
-            # A dress is cut at the new waistband; what hangs from there is taken off.
-            skirt = upper & (self.depth > waist + 0.02 * self.unit) & ~self.on_arms(1.3)
-            old, upper = old | skirt, upper & ~skirt
-        # The waistband lies before the lower edge of the top, which hides where the parsing drew the line.
-        band = (self.depth > waist) & (self.depth < waist + BAND * self.unit)
-        return old, upper & ~(band & ~self.on_arms(1.2))
+        """What is taken off, and what is worn above it and stays.
+
+        The new waistband lies before everything but arms and sleeves: tops are tucked in, and dresses cut at it.
+        """
+        clothes = (self.labels == Part.UPPER) | (self.labels == Part.LOWER)
+        old = clothes & (self.depth > self.fit.waist) & ~(self.sleeves & (self.labels == Part.UPPER))
+        return old, clothes & ~old
+
+    @functools.cached_property
+    def sleeves(self) -> Bools:
+        """Where the sleeves are that stay."""
+        sleeves = np.zeros(self.shape, bool)
+        for side in SIDES:
+            distance, across = self.charts[side]
+            sleeves |= (np.abs(across) < 1.3) & (distance < self.body.sleeve_end(side) + CUFF * self.unit)
+        return sleeves
 
     def _hands(self) -> Bools:
         """Where arms and hands may be."""
@@ -440,7 +444,7 @@ class _WearingBottom(_Wearing):
         """Bare skin that is no leg's."""
         on_leg = np.minimum(*(np.abs(self.legs[side][1]) for side in SIDES)) < 1.15
         leg = on_leg & (self.depth > self.body.torso_length + 0.8 * self.unit)
-        return self.skin & ((self.hands & ~leg) | (self.depth < self.body.torso_length - 0.2 * self.unit))
+        return self.skin & ((self.hands & ~leg) | (self.depth < self.fit.waist))
 
     def _front(self) -> Bools:
         """The upper clothes, arms, hair and shoes."""
@@ -456,7 +460,7 @@ class _WearingBottom(_Wearing):
         for distance, across in self.legs.values():
             legs |= (np.abs(across) < 0.95) & (distance > self.fit.hem - self.body.torso_length - 0.1 * self.unit)
         skin = rest & self.old & smooth(legs, 2.0) & (self.depth > self.fit.hem - 0.1 * self.unit)
-        sleeve = self.on_arms(1.2) & self.person & (alpha < 0.5) & ~self.old
+        sleeve = self.sleeves & self.person & (alpha < 0.5) & ~self.old
         background = rest & ~skin & ~(self.skin & ~bare) & ~sleeve & ~(self.hands & self.skin)
         base = self.photo
         if background.sum() > 10:
