@@ -28,6 +28,8 @@ Window: TypeAlias = tuple[slice, slice]
 
 Side: TypeAlias = Literal["left", "right"]
 """Of the image, not of the person."""
+Window: TypeAlias = tuple[slice, slice]
+"""Rows and columns."""
 SIDES: Final[tuple[Side, Side]] = ("left", "right")
 OUTWARD: Final[Mapping[Side, int]] = {"left": -1, "right": 1}
 """The sign of x away from the middle."""
@@ -98,6 +100,15 @@ def dilated_round(mask: Mask, size: int) -> Mask:
 def distance_to(mask: Mask | Bools) -> Floats:
     """Pixels from each pixel to the nearest one of the mask, float32."""
     return cast("Floats", cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, 5))
+
+
+def around(where: Bools, margin: float) -> Window:
+    """The box that holds a mask, which must not be empty, and so many pixels around it."""
+    rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
+    return (
+        slice(max(0, int(rows[0] - margin)), int(rows[-1] + margin) + 1),
+        slice(max(0, int(columns[0] - margin)), int(columns[-1] + margin) + 1),
+    )
 
 
 def largest(mask: Mask | Bools) -> Mask:
