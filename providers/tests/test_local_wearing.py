@@ -10,9 +10,22 @@ import cv2
 import numpy as np
 import pytest
 
+from providers.local import light
 from providers.local.body import Body
 from providers.local.bottom import LEG_PARTS, Bottom
-from providers.local.imaging import OUTWARD, SIDES, Bools, Floats, Picture, Point, Side, dilated, eroded, length
+from providers.local.imaging import (
+    OUTWARD,
+    SIDES,
+    Bools,
+    Floats,
+    Picture,
+    Point,
+    Side,
+    dilated,
+    distance_to,
+    eroded,
+    length,
+)
 from providers.local.judging import FOLDED, LEAST, Finding, confidence, judge, refusal, warnings
 from providers.local.mesh import Posed
 from providers.local.parsing import Part
@@ -778,3 +791,23 @@ def test_a_picture_below_the_least_confidence_is_refused_for_the_gravest_reason(
 
     assert confidence(findings) < LEAST
     assert refusal(findings) == "Use b."
+
+
+# How what is painted is lit.
+
+
+def test_the_light_of_the_old_clothes_stays_with_them() -> None:
+    """A shade on the old top is one on the new top; beside it there is none."""
+    body = body_of(FIGURES["hanging"])
+    clothes = body.labels == Part.UPPER
+    lateral = np.arange(body.shape[1])[None, :] - place(0, 0)[0]
+    rgb = body.person.rgb.copy()
+    rgb[clothes] = 200
+    rgb[clothes & (lateral > 0)] = 160
+    factor = light.shading(replace(body.person, rgb=rgb), clothes)
+
+    assert factor.shape == body.shape
+    assert (factor[distance_to(clothes) > 0.3 * UNIT] == 1).all()
+    inside = eroded(clothes, 9) > 0
+    dark, bright = (np.median(factor[inside & (np.abs(lateral - at) < 5)]) for at in (0.25 * UNIT, -0.25 * UNIT))
+    assert dark < 0.95 * bright
