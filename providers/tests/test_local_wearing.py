@@ -795,6 +795,62 @@ def test_a_picture_below_the_least_confidence_is_refused_for_the_gravest_reason(
 
 # How what is painted is lit.
 
+DARKER_SIDE = 0.35
+"""Of the light is lost from one edge of an arm to the other."""
+
+
+def lit_across_the_arms() -> Body:
+    """In short sleeves; the arms lose light from their outer to their inner edge, evenly."""
+    body = body_of(FIGURES["hanging"])
+    rgb = body.person.rgb.astype(np.float64)
+    for distance, across in body.arm_charts().values():
+        arm = (body.labels == Part.SKIN) & (np.abs(across) < 1.3) & (distance > 0)
+        rgb[arm] *= 1 - DARKER_SIDE * (1 - np.clip(across[arm], -1, 1))[:, None] / 2
+    return Body(replace(body.person, rgb=np.rint(rgb).astype(np.uint8)))
+
+
+def painted_arm(outfit: Outfit, side: Side) -> tuple[Bools, Floats, Floats]:
+    """Where an arm is bare that a sleeve hid; how far along and across each pixel lies."""
+    distance, across = outfit.body.arm_charts()[side]
+    hidden = (outfit.body.labels == Part.UPPER) & (outfit.worn.alpha < 0.004) & (np.abs(across) < 0.9)
+    return hidden, distance, across
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_painted_arm_is_lit_like_its_part_that_is_seen(side: Side) -> None:
+    outfit = outfit_of(lit_across_the_arms(), garment_of("tank top"))
+    hidden, distance, across = painted_arm(outfit, side)
+    low = hidden & (distance > 0.45 * UNIT)
+    grey = outfit.worn.picture.mean(-1)
+    outer, inner = (np.median(grey[low & (np.abs(across - at) < 0.15)]) for at in (0.6, -0.4))
+
+    assert low.sum() > 200
+    assert inner / outer == pytest.approx((1 - 0.7 * DARKER_SIDE) / (1 - 0.2 * DARKER_SIDE), abs=0.05)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_there_is_no_step_where_the_old_sleeve_ended(side: Side) -> None:
+    outfit = outfit_of(lit_across_the_arms(), garment_of("tank top"))
+    hidden, distance, across = painted_arm(outfit, side)
+    end = float(distance[hidden].max())
+    core = (np.abs(across) < 0.5) & (outfit.worn.alpha < 0.004) & (outfit.body.labels > 0)
+    grey = outfit.worn.picture.mean(-1)
+    rows = [
+        grey[core & (np.abs(distance - end - shift) < 2)].mean() for shift in np.arange(-0.25 * UNIT, 0.15 * UNIT, 2)
+    ]
+
+    assert np.abs(np.diff(rows)).max() < 3
+
+
+def test_painted_skin_has_the_texture_of_skin() -> None:
+    """Neither flat nor rough: the drawn people's skin deviates by 1.4 grey levels from its tone."""
+    outfit = worn("hanging", "halter")
+    hidden = eroded(hidden_by_old_clothes(outfit, FIGURES["hanging"], Part.UPPER, Part.SKIN), 5) > 0
+    grey = outfit.worn.picture.mean(-1).astype(np.float32)
+    texture = (grey - cv2.GaussianBlur(grey, (0, 0), 2.0))[hidden]
+
+    assert 0.5 < texture.std() < 2.5
+
 
 def test_the_light_of_the_old_clothes_stays_with_them() -> None:
     """A shade on the old top is one on the new top; beside it there is none."""
