@@ -73,6 +73,8 @@ ROWS: Final = 30
 """Of a limb, to a unit of its length: in each the light is measured for itself."""
 DARK: Final = 60.0
 """Grey levels; skin that differs from the tone by so much tells nothing of skin further off."""
+DEEP: Final = 0.45
+"""Of the tone; the shade of a sleeve is no darker."""
 OTHER: Final[Mapping[Side, Side]] = {"left": "right", "right": "left"}
 
 EVERYWHERE: Final[Window] = (slice(None), slice(None))
@@ -145,7 +147,7 @@ def paint_skin(body: Body, picture: Floats, where: Bools, charts: Mapping[Side, 
     seen = _sure_skin(body.person, window) & ~_half(dilated(hole, 3) > 0)
     tone = _tone(body.person, small, seen, body.unit / 2)
     shade = _shade(small @ LUMA, seen, limbs, body.unit)
-    maybe = (_half(body.labels[window]) == Part.SKIN) & ~_half(hole)
+    maybe = (_half(body.labels[window]) == Part.SKIN) & ~_half(hole) & (small @ LUMA > DEEP * float(tone @ LUMA))
     skin = _continued(small, seen, maybe, tone, shade, body.unit / 2)
     skin = cast("Floats", cv2.resize(skin, size, interpolation=cv2.INTER_LINEAR))
     at_full_size = cv2.resize(seen.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
