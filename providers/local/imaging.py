@@ -23,8 +23,6 @@ Layer: TypeAlias = NDArray[np.uint8] | NDArray[np.floating[Any]]
 Point: TypeAlias = NDArray[np.float64]
 Shape: TypeAlias = tuple[int, int]
 """Height and width."""
-Window: TypeAlias = tuple[slice, slice]
-"""The rows and the columns of a part of a picture."""
 
 Side: TypeAlias = Literal["left", "right"]
 """Of the image, not of the person."""
@@ -102,15 +100,6 @@ def distance_to(mask: Mask | Bools) -> Floats:
     return cast("Floats", cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, 5))
 
 
-def around(where: Bools, margin: float) -> Window:
-    """The box that holds a mask, which must not be empty, and so many pixels around it."""
-    rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
-    return (
-        slice(max(0, int(rows[0] - margin)), int(rows[-1] + margin) + 1),
-        slice(max(0, int(columns[0] - margin)), int(columns[-1] + margin) + 1),
-    )
-
-
 def largest(mask: Mask | Bools) -> Mask:
     """The largest connected piece."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
@@ -181,7 +170,7 @@ def over(below: Layer, alpha: Floats, above: Layer, light: Floats | None = None)
     return result
 
 
-def window_around(points: Floats, shape: Shape, margin: int = 1) -> Window:
+def window_around(points: Floats, shape: Shape, margin: float = 1) -> Window:
     """The part of a picture that holds the points ``(N, 2)`` and some pixels around them; never empty."""
     height, width = shape
     left, top = np.clip(np.floor(points.min(0)) - margin, 0, (width - 1, height - 1)).astype(int)
@@ -189,7 +178,7 @@ def window_around(points: Floats, shape: Shape, margin: int = 1) -> Window:
     return slice(int(top), int(bottom)), slice(int(left), int(right))
 
 
-def window_of(mask: Mask | Bools, margin: int) -> Window:
+def window_of(mask: Mask | Bools, margin: float) -> Window:
     """The part of a picture that holds what the mask has, which must be something, and some pixels around it."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     corners = np.array([[x, y], [x + width - 1, y + height - 1]])

@@ -7,7 +7,7 @@ from typing import Final, cast
 import cv2
 import numpy as np
 
-from .imaging import Bools, Floats, around, blurred, eroded, lab_of, local_mean
+from .imaging import Bools, Floats, blurred, eroded, lab_of, local_mean, window_of
 from .person import Person
 
 BESIDE: Final = 0.15
@@ -33,7 +33,7 @@ def shading(person: Person, old_clothes: Bools) -> Floats:
     if inner.sum() < 200:
         return factor
     unit = person.shoulder_width
-    window = around(inner > 0, BESIDE * unit)
+    window = window_of(inner > 0, BESIDE * unit)
     lab = lab_of(np.ascontiguousarray(person.rgb[window][::2, ::2]))
     found = _shading(lab, inner[window][::2, ::2].astype(np.float32), unit / 2)
     height, width = factor[window].shape

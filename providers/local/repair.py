@@ -19,7 +19,6 @@ from .imaging import (
     Picture,
     Side,
     Window,
-    around,
     blurred,
     dilated,
     distance_to,
@@ -28,6 +27,7 @@ from .imaging import (
     lab_of,
     over,
     soft,
+    window_of,
 )
 from .parsing import Part
 from .person import Person
@@ -89,7 +89,7 @@ def fill_background(picture: Floats, hole: Mask, person: Bools) -> Floats:
     """
     if not hole.any():
         return picture
-    window = around(hole > 0, MARGIN)
+    window = window_of(hole > 0, MARGIN)
     part = picture[window]
     ground = eroded(~person[window], 5)
     known = np.where(ground[..., None] > 0, part, filled(part, ground.astype(np.float32)))
@@ -104,7 +104,7 @@ def extend_trousers(picture: Floats, hole: Bools, trousers: Bools) -> Floats:
     """Fill between the new hem and the old one by mirroring the trousers upwards, column by column."""
     if not hole.any():
         return picture
-    window = around(hole, MIRROR + 8)
+    window = window_of(hole, MIRROR + 8)
     result = picture.copy()
     result[window] = _extended(picture[window], hole[window], trousers[window])
     return result
@@ -139,7 +139,7 @@ def paint_skin(body: Body, picture: Floats, where: Bools, charts: Mapping[Side, 
     """
     if not where.any():
         return picture
-    window = around(where, int(NEAR * body.unit))
+    window = window_of(where, int(NEAR * body.unit))
     part, hole = picture[window], where[window]
     size = (part.shape[1], part.shape[0])
     limbs = {side: (_half(distance[window]), _half(across[window])) for side, (distance, across) in charts.items()}
