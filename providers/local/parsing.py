@@ -68,6 +68,12 @@ TEXTURES_APART: Final = 8.0
 ISLAND: Final = 0.004
 ISLAND_OF_SKIN: Final = 0.04
 """Squares of the unit: smaller pieces of a part belong to what lies around them."""
+COVERED: Final = 0.1
+"""Share of the thighs that clothes cover at least."""
+OTHER_TONE: Final = 4.0
+"""Lab chroma: the legs' skin is more like the face's than that."""
+STRAND: Final = 0.05
+"""Units: hair that hangs below the chin is at least as broad."""
 MAX_SAMPLES: Final = 2000
 RANDOM_SEED: Final = 7
 """OpenCV's EM draws from a generator per thread; seeded anew, the same photo parses the same."""
@@ -284,7 +290,13 @@ def _samples(lab: Floats, person: Bools, figure: _Figure, regions: _Regions, ski
             "Person photo: the upper body is not visible. Use a photo that shows the whole person from the front."
         )
     for part, region, least in ((Part.LOWER, regions.thighs, 40), (Part.SHOES, regions.feet, 30)):
-        colours = lab[(region > 0) & person & ~skinlike]
+        whole = (region > 0) & person
+        colours = lab[whole & ~skinlike]
+        if part == Part.LOWER and len(colours) < COVERED * whole.sum():
+            # No skirt is that short: cloth in skin's colours, unless it is the face's own.
+            every = lab[whole]
+            if np.abs(np.median(every, 0) - tone)[1:].max() > OTHER_TONE:
+                colours = every
         if len(colours) > least:
             samples[part] = colours
     return samples
@@ -443,12 +455,15 @@ def _join_islands(labels: Mask, person: Bools, parts: list[Part], figure: _Figur
 
 
 def _drop_hair_specks(labels: Mask, energies: Mapping[Part, Floats], figure: _Figure) -> None:
-    """Hair that hangs together with none above the chin is dark clothes, or a shadow on the neck. In place."""
-    above_chin = along(figure.shape, figure.chin, figure.up) > 0.02 * figure.unit
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == Part.HAIR).astype(np.uint8), connectivity=8)
+    """Below the chin only strands that come from the head are hair; else it is a collar, or a shadow. In place."""
+    hair = labels == Part.HAIR
+    above = along(figure.shape, figure.chin, figure.up) > 0
+    head = dilated(hair & above, 3) > 0
+    head[:2] = True  # or the photo ends below
+    count, pieces = cv2.connectedComponents((hair & ~above).astype(np.uint8), connectivity=8)
     for index in range(1, count):
         piece = pieces == index
-        if stats[index, cv2.CC_STAT_AREA] < 0.1 * figure.unit * figure.unit and not (piece & above_chin).any():
+        if (piece & head).sum() < STRAND * figure.unit:
             costs = {part: float(energies[part][piece].mean()) for part in (Part.SKIN, Part.UPPER)}
             labels[piece] = min(costs, key=costs.__getitem__)
 

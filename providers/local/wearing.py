@@ -17,7 +17,7 @@ import numpy as np
 from . import light, repair
 from .body import NECK, Body
 from .bottom import Bottom
-from .fitting import Fit
+from .fitting import WAIST, Fit
 from .garment import Garment
 from .imaging import (
     SIDES,
@@ -53,8 +53,13 @@ CUFF: Final = 0.1
 """Units: so far beyond its measured end an old sleeve is still looked for."""
 TEAR: Final = 0.11
 """Units."""
-RIM: Final = 9
-"""Pixels around the old garment that hold some of its colour."""
+RIM: Final = 0.03
+"""Units around the old garment that hold some of its colour, and at least ``LEAST_RIM`` pixels."""
+LEAST_RIM: Final = 5
+ROUND_HEM: Final = 0.35
+"""Units: how much higher a hem that is cut round ends at the sides."""
+LONGEST_OVER_HIPS: Final = 0.8
+"""Units that an old top hung down over the lower garment at most."""
 GAP_UNDER_HEM: Final = 0.16
 """Units; a gap between the new hem and the old waistband up to here is filled with the lower garment, a larger one
 with skin."""
@@ -101,6 +106,7 @@ class _Wearing:
         self.hair: Bools = self.labels == Part.HAIR
         self.depth: Floats = -body.height_map()
         self.charts = body.arm_charts()
+        self.rim = max(LEAST_RIM, round(RIM * self.unit)) | 1
 
     def layer(self, part: int, mask: Mask) -> tuple[Layer, Floats]:
         """Colour and alpha of a part of the garment where it is worn; ``mask`` is the part in the garment photo."""
@@ -276,7 +282,7 @@ class _WearingTop(_Wearing):
         front = (self.skin | self.hair) & (self.depth < 0.03 * self.unit - chin)
         front |= self.hair
         # Where a sleeve ended on a hand there is some of its colour on the skin.
-        clean = self.skin & (dilated(self.labels == Part.UPPER, RIM) == 0)
+        clean = self.skin & (dilated(self.labels == Part.UPPER, self.rim) == 0)
         for side in SIDES:
             wrist, finger = self.body.wrists[side], self.body.fingers[side]
             hand = finger - wrist
@@ -290,11 +296,11 @@ class _WearingTop(_Wearing):
     def _base(self, old: Bools, alpha: Floats, arms: dict[Side, Bools]) -> tuple[Floats, dict[str, Bools]]:
         """The photo without the rest of the old garment."""
         keep = self.front & ~old
-        rest = (dilated(old, RIM) > 0) & ~keep & (alpha < 0.98)
-        rest |= (dilated(self.hidden_skin & self.skin & ~old, RIM) > 0) & ~keep & (alpha < 0.98)
+        rest = (dilated(old, self.rim) > 0) & ~keep & (alpha < 0.98)
+        rest |= (dilated(self.hidden_skin & self.skin & ~old, self.rim) > 0) & ~keep & (alpha < 0.98)
         neck = self._neck_zone()
         skin = rest & (old | (self.skin & ~self.hidden_skin)) & (self._skin_zone(arms) | neck)
-        below = rest & (self.depth > self.fit.hem - 0.05 * self.unit) & self.person & ~skin
+        below = rest & self._below_hem(alpha) & self.person & ~skin
         cloth = below & self._under_hem(old)
         skin |= below & ~cloth & old & self._midriff()
         background = rest & ~skin & ~cloth & (old | ~self.person | self.skin) & ~(neck & self.person)
@@ -378,15 +384,25 @@ class _WearingTop(_Wearing):
         width = max(self.body.trunk(side, self.fit.hem + 0.1 * self.unit) for side in SIDES)
         return lateral < width
 
+    def _below_hem(self, alpha: Floats) -> Bools:
+        """Below the hem, which may be cut round, so that it ends higher at the sides."""
+        cloth = alpha > 0.5
+        under = np.cumsum(cloth[::-1], axis=0, dtype=np.int32)[::-1] == 0
+        at_sides = under & cloth.any(0) & (self.depth > self.fit.hem - ROUND_HEM * self.unit)
+        return cast("Bools", at_sides | (self.depth > self.fit.hem - 0.05 * self.unit))
+
     def _under_hem(self, old: Bools) -> Bools:
-        """Where the lower garment reaches up to the new hem."""
+        """Where the lower garment reaches up to the new hem: it begins at the waist, whatever hung over it."""
         lower = (self.labels == Part.LOWER).astype(np.uint8)
-        reach = max(1, int(GAP_UNDER_HEM * self.unit))
-        size = int(reach + 0.35 * self.unit)
-        near = cv2.dilate(lower, np.ones((size, 1), np.uint8), anchor=(0, 0))
-        rows = self.depth[(old) & (near > 0)]
+
+        def above(units: float) -> Bools:
+            return cv2.dilate(lower, np.ones((int(units * self.unit) + 1, 1), np.uint8), anchor=(0, 0)) > 0
+
+        near = above(GAP_UNDER_HEM + 0.35)
+        rows = self.depth[old & near]
         gap = float(np.percentile(rows, 98) - self.fit.hem) if len(rows) else 0.0
-        return (near > 0) & (gap < reach + 0.2 * self.unit)
+        hips = self.depth > self.body.torso_length - WAIST * self.unit
+        return (near & (gap < (GAP_UNDER_HEM + 0.2) * self.unit)) | (hips & above(LONGEST_OVER_HIPS))
 
 
 class _WearingBottom(_Wearing):
@@ -455,7 +471,7 @@ class _WearingBottom(_Wearing):
     def _base(self, alpha: Floats, front: Bools) -> tuple[Floats, Bools, Bools]:
         """The photo without the rest of the old clothes, and where skin and background were painted."""
         bare = self.skin & ~self.arms & (self.depth < self.fit.hem - 0.03 * self.unit)
-        rest = ((dilated(self.old, RIM) > 0) & ~front | bare) & (alpha < 0.98)
+        rest = ((dilated(self.old, self.rim) > 0) & ~front | bare) & (alpha < 0.98)
         legs = np.zeros(self.shape, bool)
         for distance, across in self.legs.values():
             legs |= (np.abs(across) < 0.95) & (distance > self.fit.hem - self.body.torso_length - 0.1 * self.unit)
