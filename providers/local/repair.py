@@ -241,6 +241,8 @@ def _continued(picture: Floats, seen: Bools, skin: Bools, tone: Floats, shade: F
     trust = np.clip(blurred(known, NEAR / 3 * unit) * 6, 0, 1)[..., None]
     result = (filled(lit, known * in_light) * trust + tone * (1 - trust)) * shade[..., None]
     for edge, reach in ((seen, REACH), (skin, TOUCH)):
+        if not edge.any():
+            continue
         step = filled(picture - result, TIGHT * edge.astype(np.float32))
         result += step * np.exp(-((distance_to(edge) / (reach * unit)) ** 2))[..., None]
     return cast("Floats", result)
