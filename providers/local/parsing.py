@@ -61,8 +61,21 @@ BARE_LEGS: Final = 0.4
 """Units of distance by which skin is less likely on legs than on arms."""
 WAIST_STEP: Final = 2
 """Rows by which the waist may rise or fall from one column to the next, at parsing size."""
-WAIST_BEND: Final = 3.0
+WAIST_BEND: Final = 10.0
 """Energy that such a row costs."""
+WAIST_TILTS: Final = tuple(np.linspace(-0.12, 0.12, 7).tolist())
+"""Rows to a column by which a waist may slope as a whole."""
+WAIST_REACH: Final = 0.08
+"""Units by which it may differ from a straight line. Where both clothes are of one cloth the colours tell nothing."""
+FORBIDDEN: Final = 1e6
+CLOTHES: Final = (Part.UPPER, Part.LOWER, Part.HAIR)
+"""What may surround a pattern like skin; hair below the chin are specks in dark clothes."""
+ARM_PRIOR: Final = 2.0
+"""What lower clothes cost on the arms."""
+LOOKS_LOWER: Final = 1.5
+"""Energy by which what hangs below the waist beside an arm is lower clothes rather than a sleeve."""
+WITHIN: Final = 0.15
+"""Squares of the unit. Smaller pieces of skin surrounded by clothes below the waist are a pattern of theirs."""
 TEXTURES_APART: Final = 8.0
 """Lab lightness: where the local deviations of upper and lower clothes differ by so much, one has a pattern."""
 ISLAND: Final = 0.004
@@ -324,7 +337,7 @@ def _priors(figure: _Figure, regions: _Regions) -> dict[Part, Floats]:
         Part.LOWER: 9 * beyond(regions.legs, 0.08)
         + 25 * np.maximum(-below_hips - 0.25, 0)
         + 3 * (hands > 0)
-        + 2 * (arms > 0),
+        + ARM_PRIOR * (arms > 0),
         Part.SHOES: 25 * beyond(regions.feet, 0.06) + 100 * (beyond(regions.feet, 0.4) > 0),
     }
 
@@ -372,11 +385,36 @@ def _straighten_waist(
     gain = np.where(trunk[rows][:, columns], preferred[rows][:, columns], 0)
     # What it costs to begin the lower clothes at each row: everything above is upper.
     cost = np.concatenate([np.zeros((1, len(columns))), np.cumsum(gain, 0)])
-    path = _cheapest(cost)
+    path = _cheapest(_near_a_line(cost, columns, WAIST_REACH * figure.unit))
     row_numbers = np.arange(rows.start, rows.stop)[:, None]
     part = np.where(row_numbers < rows.start + path[None], Part.UPPER, Part.LOWER)
     window = labels[rows][:, columns]
     labels[rows.start : rows.stop, columns] = np.where(trunk[rows][:, columns], part, window)
+    waist = np.interp(np.arange(labels.shape[1]), columns, rows.start + path)
+    _clear_below(waist, labels, preferred + ARM_PRIOR * (regions.arms > 0), figure.unit, regions.hands)
+
+
+def _clear_below(waist: Floats, labels: Mask, preferred: Floats, unit: float, hands: Mask) -> None:
+    """Give pieces below the waist to the lower clothes: upper ones beside an arm that look like them, and skin that
+    lies within them and holds no hand. In place.
+
+    ``preferred`` is how much each pixel speaks for the lower clothes.
+    """
+    below = np.arange(len(labels))[:, None] >= waist
+    count, pieces = cv2.connectedComponents(((labels == Part.UPPER) & below).astype(np.uint8), connectivity=4)
+    for index in range(1, count):
+        piece = pieces == index
+        if preferred[piece].mean() > LOOKS_LOWER:
+            labels[piece] = Part.LOWER
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == Part.SKIN).astype(np.uint8), connectivity=4)
+    for index in range(1, count):
+        if stats[index, cv2.CC_STAT_AREA] < WITHIN * unit * unit:
+            piece = pieces == index
+            if hands[piece].any():
+                continue
+            ring = labels[(dilated(piece, 3) > 0) & ~piece]
+            if (piece & below).sum() > 0.5 * piece.sum() and np.isin(ring, CLOTHES).mean() > 0.95:
+                labels[piece] = Part.LOWER
 
 
 def _by_texture(lightness: Floats, regions: _Regions) -> Floats:
@@ -390,6 +428,18 @@ def _by_texture(lightness: Floats, regions: _Regions) -> Floats:
     if abs(above - below) < TEXTURES_APART:
         return np.zeros_like(lightness)
     return np.clip((np.abs(texture - above) - np.abs(texture - below)) / 3, -6, 6)
+
+
+def _near_a_line(cost: Floats, columns: NDArray[np.intp], reach: float) -> Floats:
+    """The cost, forbidding what lies further than ``reach`` from the cheapest straight line."""
+    rows, across = np.arange(len(cost)), np.arange(len(columns))
+    lines = []
+    for tilt in WAIST_TILTS:
+        offset = np.rint(tilt * (columns - columns.mean())).astype(np.intp)
+        total = cost[np.clip(rows[:, None] + offset, 0, len(cost) - 1), across].sum(1)
+        lines.append((float(total.min()), int(total.argmin()) + offset))
+    line = min(lines, key=lambda each: each[0])[1]
+    return np.where(np.abs(rows[:, None] - np.clip(line, 0, len(cost) - 1)) <= reach, cost, cost + FORBIDDEN)
 
 
 def _cheapest(cost: Floats) -> NDArray[np.intp]:

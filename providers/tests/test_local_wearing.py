@@ -18,6 +18,7 @@ from providers.local.imaging import (
     SIDES,
     Bools,
     Floats,
+    Mask,
     Picture,
     Point,
     Side,
@@ -28,7 +29,7 @@ from providers.local.imaging import (
 )
 from providers.local.judging import FOLDED, LEAST, Finding, confidence, judge, refusal, warnings
 from providers.local.mesh import Posed
-from providers.local.parsing import Part
+from providers.local.parsing import Part, parse
 from providers.local.top import SLEEVE_PARTS, TORSO, find_top
 
 from .mannequins import (
@@ -867,3 +868,51 @@ def test_the_light_of_the_old_clothes_stays_with_them() -> None:
     inside = eroded(clothes, 9) > 0
     dark, bright = (np.median(factor[inside & (np.abs(lateral - at) < 5)]) for at in (0.25 * UNIT, -0.25 * UNIT))
     assert dark < 0.95 * bright
+
+
+# Which clothes are upper and which are lower.
+
+
+def parsed(figure: Figure, rgb: Picture) -> Mask:
+    """The labels that the parsing finds in the picture."""
+    person = body_of(figure).person
+    found = parse(rgb, (person.labels != Part.BACKGROUND).astype(np.uint8), person.joints, person.shoulder_width)
+    return found.labels
+
+
+def test_the_waist_of_a_dress_of_one_patterned_cloth_is_nearly_straight() -> None:
+    """Its colours tell nothing: where the pattern lies darker or lighter, it must not draw the line."""
+    figure = Figure(upper=NAVY, lower=NAVY)
+    person = body_of(figure).person
+    clothes = np.isin(person.labels, (Part.UPPER, Part.LOWER))
+    noise = np.random.default_rng(6).normal(0, 1, person.labels.shape)
+    spots = cv2.GaussianBlur(noise, (0, 0), 0.15 * UNIT)
+    rgb = person.rgb.copy()
+    rgb[clothes & (spots > 0)] = 190
+    labels = parsed(figure, rgb)
+    middle = round(place(0, 0)[0])
+    columns = labels[:, middle - round(0.4 * UNIT) : middle + round(0.4 * UNIT)]
+    edges = (columns == Part.LOWER).argmax(0)
+
+    assert (edges > place(0, 0.5)[1]).all()
+    assert np.ptp(edges) < 0.3 * UNIT
+
+
+def test_a_pattern_like_skin_on_trousers_is_no_skin() -> None:
+    figure = Figure()
+    person = body_of(figure).person
+    rgb = person.rgb.copy()
+    spots = np.zeros(person.labels.shape, np.uint8)
+    for lateral in (-0.25, 0.05, 0.3):
+        x, y = np.rint(place(lateral, 1.55)).astype(int)
+        cv2.circle(spots, (int(x), int(y)), round(0.1 * UNIT), (1,), -1)
+    on = (spots > 0) & (person.labels == Part.LOWER)
+    rgb[on] = SKIN
+    labels = parsed(figure, rgb)
+    hands = [
+        tuple(np.rint(arm_of(figure, side)[3] * 0.5 + arm_of(figure, side)[2] * 0.5).astype(int)) for side in SIDES
+    ]
+
+    assert on.sum() > 300
+    assert (labels[on] == Part.LOWER).mean() > 0.9
+    assert all(labels[y, x] == Part.SKIN for x, y in hands)
