@@ -22,6 +22,8 @@ from .person import ANKLES, ELBOWS, HIPS, INDEX_FINGERS, KNEES, SHOULDERS, WRIST
 
 TIP: Final = 0.075
 """The end of the shoulder lies so far outside of the joint."""
+TIP_TO_EDGE: Final = 0.13
+"""and so far inside of the outer edge of a bare arm,"""
 TIP_HEIGHT: Final = (0.04, 0.20)
 """and between so far above it."""
 NECK: Final = 0.205
@@ -123,9 +125,9 @@ class Body:
         self.hip_middle: Point = (self.hips["left"] + self.hips["right"]) / 2
         self.torso_length = length(self.shoulder_middle - self.hip_middle)
         self.down: Point = (self.hip_middle - self.shoulder_middle) / (self.torso_length + 1e-6)
+        self.arms = {side: self._arm(side) for side in SIDES}
         self.tips = {side: self._tip(side) for side in SIDES}
         self.necks = {side: self._neck(side) for side in SIDES}
-        self.arms = {side: self._arm(side) for side in SIDES}
         self.legs = {side: self._leg(side) for side in SIDES}
         self._depths, self._trunk = self._measured_trunk()
 
@@ -174,8 +176,24 @@ class Body:
         return self.at(depth, OUTWARD[side] * min(self.trunk(side, depth), 0.62 * self.unit))
 
     def _tip(self, side: Side) -> Point:
-        point = self.shoulders[side] + self.outward(side) * TIP * self.unit
+        outward = self.outward(side)
+        beyond = TIP * self.unit
+        edge = self._bare_edge(side)
+        if edge is not None:  # the net puts the joints of whoever is turned too far inside
+            inside = edge - TIP_TO_EDGE * self.unit
+            beyond = float(np.clip(inside - self.shoulders[side] @ outward, beyond, 3 * beyond))
+        point = self.shoulders[side] + outward * beyond
         return point + self.up * self._to_outline(point, *TIP_HEIGHT)
+
+    def _bare_edge(self, side: Side) -> float | None:
+        """How far outward a bare upper arm reaches, pixels; None where it is clothed."""
+        outward = self.outward(side)
+        middle, normal, width = self.arms[side].at(0.2 * self.unit)
+        x, y = np.rint(middle + normal * (0.7 * width)).astype(int)
+        height, width_ = self.shape
+        if not (0 <= x < width_ and 0 <= y < height) or self.labels[y, x] != Part.SKIN:
+            return None
+        return float((middle + normal * width) @ outward)
 
     def _neck(self, side: Side) -> Point:
         point = self.shoulder_middle + self.outward(side) * NECK * self.unit

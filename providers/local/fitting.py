@@ -178,7 +178,8 @@ class _TopFit:
             self._pin_on_shoulder(side, half.shoulder, STIFF)
             if length(half.neck - half.shoulder) > 4:
                 self._pin_on_shoulder(side, half.neck, STIFF)
-                self._pin_on_shoulder(side, (half.neck + half.shoulder) / 2, FIRM)
+                for share in (0.25, 0.5, 0.75):
+                    self._pin_on_shoulder(side, half.neck + (half.shoulder - half.neck) * share, FIRM)
             if half.neck[1] - half.collar[1] > 2:
                 self._pin_collar(side, half)
         pins.add(half.armpit, self._armpit(side, half), weight=FIRM, part=TORSO)

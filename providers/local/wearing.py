@@ -45,6 +45,8 @@ from .imaging import (
 from .parsing import Part
 from .top import SLEEVE_PARTS, TORSO, Top
 
+ROUND_SHOULDER: Final = 0.45
+"""Units along an arm in which it is rounder than a sleeve, which lies straight there."""
 EMERGES: Final = (0.30, 0.60)
 """Units along an arm: where it begins, and ends, to come out from beside the trunk."""
 GUSSET: Final = 0.09
@@ -321,6 +323,9 @@ class _WearingTop(_Wearing):
         hidden = np.zeros(self.shape, bool)
         for side, end in self.fit.sleeve_ends.items():
             distance, across = self.charts[side]
+            if not self.top.bare_shoulders:
+                shoulder = (across > 0.2) & (distance < min(end, ROUND_SHOULDER * self.unit))
+                hidden |= shoulder & (across < 1.6)
             if self.fit.long_sleeves or end > 0.5 * self.body.arms[side].length:
                 under = (distance > EMERGES[0] * self.unit) & (distance < end - 0.03 * self.unit)
                 hidden |= under & (np.abs(across) < 1.5)
