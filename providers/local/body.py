@@ -327,10 +327,9 @@ class Body:
         """Whether upper and lower clothes look like one garment: a dress."""
         return self._one_piece
 
-    def sleeve_end(self, side: Side) -> float:
-        """How far along the arm the old sleeve reaches, pixels: up to there no skin is seen."""
-        arm = self.arms[side]
-        distance, across = arm.chart(self.shape)
+    def sleeve_end(self, side: Side, chart: tuple[Floats, Floats]) -> float:
+        """How far along an arm, whose chart is given, the old sleeve reaches, pixels: up to there no skin is seen."""
+        arm, (distance, across) = self.arms[side], chart
         on_arm = np.abs(across) < 1.0
         section = np.minimum((distance[on_arm] / (arm.length + 1e-6) * STEPS).astype(int), STEPS - 1)
         seen = np.bincount(section, minlength=STEPS)

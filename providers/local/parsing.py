@@ -68,14 +68,10 @@ WAIST_TILTS: Final = tuple(np.linspace(-0.12, 0.12, 7).tolist())
 WAIST_REACH: Final = 0.08
 """Units by which it may differ from a straight line. Where both clothes are of one cloth the colours tell nothing."""
 FORBIDDEN: Final = 1e6
-CLOTHES: Final = (Part.UPPER, Part.LOWER, Part.HAIR)
-"""What may surround a pattern like skin; hair below the chin are specks in dark clothes."""
 ARM_PRIOR: Final = 2.0
 """What lower clothes cost on the arms."""
 LOOKS_LOWER: Final = 1.5
 """Energy by which what hangs below the waist beside an arm is lower clothes rather than a sleeve."""
-WITHIN: Final = 0.15
-"""Squares of the unit. Smaller pieces of skin surrounded by clothes below the waist are a pattern of theirs."""
 TEXTURES_APART: Final = 8.0
 """Lab lightness: where the local deviations of upper and lower clothes differ by so much, one has a pattern."""
 ISLAND: Final = 0.004
@@ -391,12 +387,11 @@ def _straighten_waist(
     window = labels[rows][:, columns]
     labels[rows.start : rows.stop, columns] = np.where(trunk[rows][:, columns], part, window)
     waist = np.interp(np.arange(labels.shape[1]), columns, rows.start + path)
-    _clear_below(waist, labels, preferred + ARM_PRIOR * (regions.arms > 0), figure.unit, regions.hands)
+    _clear_below(waist, labels, preferred + ARM_PRIOR * (regions.arms > 0))
 
 
-def _clear_below(waist: Floats, labels: Mask, preferred: Floats, unit: float, hands: Mask) -> None:
-    """Give pieces below the waist to the lower clothes: upper ones beside an arm that look like them, and skin that
-    lies within them and holds no hand. In place.
+def _clear_below(waist: Floats, labels: Mask, preferred: Floats) -> None:
+    """Give upper pieces that hang below the waist to the lower clothes where they look like them. In place.
 
     ``preferred`` is how much each pixel speaks for the lower clothes.
     """
@@ -406,15 +401,6 @@ def _clear_below(waist: Floats, labels: Mask, preferred: Floats, unit: float, ha
         piece = pieces == index
         if preferred[piece].mean() > LOOKS_LOWER:
             labels[piece] = Part.LOWER
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == Part.SKIN).astype(np.uint8), connectivity=4)
-    for index in range(1, count):
-        if stats[index, cv2.CC_STAT_AREA] < WITHIN * unit * unit:
-            piece = pieces == index
-            if hands[piece].any():
-                continue
-            ring = labels[(dilated(piece, 3) > 0) & ~piece]
-            if (piece & below).sum() > 0.5 * piece.sum() and np.isin(ring, CLOTHES).mean() > 0.95:
-                labels[piece] = Part.LOWER
 
 
 def _by_texture(lightness: Floats, regions: _Regions) -> Floats:

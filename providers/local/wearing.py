@@ -17,7 +17,7 @@ import numpy as np
 from . import light, repair
 from .body import NECK, Body
 from .bottom import Bottom
-from .fitting import WAIST, Fit
+from .fitting import LONG, WAIST, Fit
 from .garment import Garment
 from .imaging import (
     SIDES,
@@ -108,6 +108,8 @@ class _Wearing:
         self.hair: Bools = self.labels == Part.HAIR
         self.depth: Floats = -body.height_map()
         self.charts = body.arm_charts()
+        self.old_sleeves = {side: body.sleeve_end(side, self.charts[side]) for side in SIDES}
+        """How far along the arms they reach, pixels."""
         self.rim = max(LEAST_RIM, round(RIM * self.unit)) | 1
 
     def layer(self, part: int, mask: Mask) -> tuple[Layer, Floats]:
@@ -258,12 +260,14 @@ class _WearingTop(_Wearing):
         whole: dict[Side, Bools] = {}
         for side in SIDES:
             distance, across = self.charts[side]
-            whole[side] = np.abs(across) < 1.0
+            # Of an arm that was bare, old clothes in its place are the trunk's.
+            whole[side] = (np.abs(across) < 1.0) & (distance < self.old_sleeves[side] + CUFF * self.unit)
             before = self._before(side)
             below = distance > self.fit.sleeve_ends.get(side, 0.0) - 0.02 * self.unit
             shown |= before & (across < 1.45) & self.skin & below
             shown |= before & whole[side] & old & below
-            if side not in self.fit.sleeve_ends or not self.fit.long_sleeves:
+            stays_long = side in self.fit.sleeve_ends and self.fit.long_sleeves
+            if self.old_sleeves[side] > LONG * self.body.arms[side].length and not stays_long:
                 # A long sleeve that is taken off ended on the hand.
                 wrist, finger = self.body.wrists[side], self.body.fingers[side]
                 back = thick_line(self.shape, [wrist, wrist + (finger - wrist) * 0.7], 0.18 * self.unit) > 0
@@ -449,7 +453,7 @@ class _WearingBottom(_Wearing):
         sleeves = np.zeros(self.shape, bool)
         for side in SIDES:
             distance, across = self.charts[side]
-            sleeves |= (np.abs(across) < 1.3) & (distance < self.body.sleeve_end(side) + CUFF * self.unit)
+            sleeves |= (np.abs(across) < 1.3) & (distance < self.old_sleeves[side] + CUFF * self.unit)
         return sleeves
 
     def _hands(self) -> Bools:
