@@ -14,12 +14,26 @@ from .silhouette import NO_TROUSERS, Silhouette, ends_at, not_found, silhouette_
 LEFT_LEG, RIGHT_LEG = 1, 2
 LEG_PARTS: Final[Mapping[Side, int]] = {"left": LEFT_LEG, "right": RIGHT_LEG}
 
-WAIST_ROWS: Final = (0.015, 0.10, 0.2)
-"""Of the height; of trousers those above the crotch."""
+WAISTBAND: Final = 0.015
+"""Of the height: where the width of the waistband is measured."""
+WAIST_ROWS: Final = (0.0, 0.5, 1.0)
+"""Of the way from the waistband to the hips."""
+HIPS_ABOVE_CROTCH: Final = 0.6
+"""Of the way from the waistband to the crotch: 20 % of the height of long trousers, whatever their legs are cut to."""
+HIPS_BELOW_WAIST: Final = 0.6
+"""Widths of the waistband: where a skirt, which has no crotch, reaches the hips. Trousers had 0.5 to 0.9,"""
+LOWEST_HIPS: Final = 0.9
+"""and no more, as legs that touch part only far below the crotch."""
+SHORTEST: Final = 0.5
+"""Of the height: whatever is shorter ends at the hips, or above."""
+WIDEST_HIPS: Final = 1.4
+"""Over the waistband; trousers had 1.1 to 1.37. A skirt that is wider flares, and hangs free of the hips."""
 LEG_ROWS: Final = (0.08, 0.25, 0.45, 0.65, 0.85, 0.985)
 """Of the way from the crotch to the hem; of a skirt from the hips."""
 NARROWEST_WAIST: Final = 0.5
-"""Of the hips' width; the bib of dungarees is narrower."""
+"""Of the width below; the bib of dungarees is narrower."""
+LOWEST_WAIST: Final = 0.2
+"""Of a skirt's height: further down it may be as wide as it likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +48,7 @@ class Bottom:
     crotch: Point | None
     """None for a skirt."""
     waist: Floats
-    """``(3, 2, 2)``: the left and the right end of each of ``WAIST_ROWS``."""
+    """``(3, 2, 2)``, waistband to hips: the left and the right end of each of ``WAIST_ROWS``."""
     legs: Mapping[Side, Floats]
     """``(6, 2, 2)``: the outer and the inner end of each of ``LEG_ROWS``."""
     top: float
@@ -46,7 +60,9 @@ class Bottom:
 
     @property
     def hip_width(self) -> float:
-        return float(self.waist[2, 1, 0] - self.waist[2, 0, 0])
+        """Of the body it is cut for, lying flat."""
+        waistband, _, hips = self.waist[:, 1, 0] - self.waist[:, 0, 0]
+        return float(min(hips, WIDEST_HIPS * waistband))
 
 
 def find_bottom(mask: Mask) -> Bottom:
@@ -55,14 +71,13 @@ def find_bottom(mask: Mask) -> Bottom:
     middle = (box.left + box.right) / 2
     crotch = _crotch(box, middle)
     centre = float(crotch[0]) if crotch is not None else middle
-    waist = _waist(box, centre)
-    waist_width, hips = waist[0, 1, 0] - waist[0, 0, 0], waist[2, 1, 0] - waist[2, 0, 0]
-    if hips <= 0 or waist_width < NARROWEST_WAIST * hips:
+    waist = _waist(box, centre, crotch)
+    if (waist[:, 1, 0] <= waist[:, 0, 0]).any() or _has_bib(box, centre, crotch):
         raise not_found(NO_TROUSERS, "a waistband at the top")
     parts = box.mask * LEFT_LEG
     if crotch is not None:
         parts[:, int(crotch[0]) :] = box.mask[:, int(crotch[0]) :] * RIGHT_LEG
-    start = crotch[1] if crotch is not None else box.row(WAIST_ROWS[2])
+    start = crotch[1] if crotch is not None else waist[2, 0, 1]
     legs = {side: _leg(box, centre, float(start), side, split=crotch is not None) for side in SIDES}
     return Bottom(box.mask, parts, centre, crotch, waist, legs, float(box.top), float(box.bottom))
 
@@ -79,13 +94,34 @@ def _crotch(box: Silhouette, middle: float) -> Point | None:
     return np.array(best, np.float64)
 
 
-def _waist(box: Silhouette, centre: float) -> Floats:
+def _waist(box: Silhouette, centre: float, crotch: Point | None) -> Floats:
+    """Both ends at ``WAIST_ROWS``. How far down the hips are does not depend on the length of legs or skirt."""
+    top = box.row(WAISTBAND)
+    band = _width(box, top, centre)
+    depth = HIPS_BELOW_WAIST * band
+    if crotch is not None:
+        depth = min(HIPS_ABOVE_CROTCH * (float(crotch[1]) - top), LOWEST_HIPS * band)
+    depth = float(np.clip(depth, 1, SHORTEST * box.height))
     rows = []
     for share in WAIST_ROWS:
-        y = box.row(share)
+        y = top + share * depth
         ends = ends_at(box.mask, y, centre, NO_TROUSERS)
         rows.append(((ends["left"], y), (ends["right"], y)))
     return np.array(rows)
+
+
+def _has_bib(box: Silhouette, centre: float, crotch: Point | None) -> bool:
+    """Whether it is far narrower at the top than further down: of trousers anywhere above the crotch."""
+    lowest = box.row(LOWEST_WAIST if crotch is None else SHORTEST)
+    if crotch is not None:
+        lowest = min(lowest, float(crotch[1]))
+    band = _width(box, box.row(WAISTBAND), centre)
+    return any(band < NARROWEST_WAIST * _width(box, y, centre) for y in range(box.top, int(lowest) + 1))
+
+
+def _width(box: Silhouette, y: float, centre: float) -> float:
+    ends = ends_at(box.mask, y, centre, NO_TROUSERS)
+    return ends["right"] - ends["left"]
 
 
 def _leg(box: Silhouette, centre: float, start: float, side: Side, *, split: bool) -> Floats:

@@ -609,7 +609,6 @@ def _part(outfit: Outfit, side: Side) -> int:
 
 
 HANDS_ON_HIPS = pytest.mark.xfail(reason="hands on the hips are taken for the edge of the trunk")
-HIPS_BY_HEIGHT = pytest.mark.xfail(reason="the hips are looked for 20 % of the height below the waistband")
 
 
 @pytest.mark.parametrize("figure", ["hanging", "spread", pytest.param("bent", marks=HANDS_ON_HIPS)])
@@ -619,9 +618,7 @@ def test_hips_are_as_wide_as_they_were_drawn(figure: str) -> None:
         assert units(body.trunk(side, 1.5 * UNIT)) == pytest.approx(trunk_width(drawn, 1.5), rel=0.15)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("shorts", marks=HIPS_BY_HEIGHT), pytest.param("skirt", marks=HIPS_BY_HEIGHT)]
-)
+@pytest.mark.parametrize("name", ["shorts", "skirt"])
 def test_the_size_does_not_depend_on_the_length(name: str) -> None:
     """Waist and hips of all three are drawn alike."""
     assert worn("hanging", name).fit.scale == pytest.approx(worn("hanging", "trousers").fit.scale, rel=0.06)
