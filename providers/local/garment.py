@@ -67,8 +67,10 @@ SMALLEST, LARGEST = 0.04, 0.93
 """Share of the photo that a garment covers."""
 LEGS_GAP: Final = 0.45
 """Share of the rows below the middle in which there is a gap between legs."""
+BELOW_CROTCH: Final = 0.08
+"""Of the height: so far below the beginning of that gap its width is measured, as a hem need not be straight."""
 WIDEST_CROTCH: Final = 0.4
-"""Of the width: a gap that begins wider is not between legs."""
+"""Of the width: between legs the gap had 0.17 at most there, between sleeves below a short hem 0.5 and more."""
 DRESS: Final = 2.75
 """Length over chest width; tunics have less, dresses that reach the knee more."""
 
@@ -200,8 +202,8 @@ def _legs_apart(mask: Mask) -> bool:
         return False
     # Legs part in a point; between sleeves that hang below a short hem there is the whole width.
     open_rows = np.flatnonzero((mask[top : top + int(0.96 * height), middle - reach : middle + reach + 1] == 0).any(1))
-    first = top + int(open_rows[open_rows > 0.3 * height][0]) + max(2, int(0.02 * height))
-    gaps = np.diff(np.flatnonzero(mask[min(first, len(mask) - 1)]))
+    crotch = top + int(open_rows[open_rows > 0.3 * height][0])
+    gaps = np.diff(np.flatnonzero(mask[int(min(crotch + BELOW_CROTCH * height, top + 0.96 * height))]))
     return bool(len(gaps)) and int(gaps.max()) < WIDEST_CROTCH * width
 
 

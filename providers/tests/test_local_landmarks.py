@@ -13,7 +13,7 @@ import pytest
 from providers.errors import ImageUnusable
 from providers.local import nets
 from providers.local.bottom import LEG_ROWS, WAIST_ROWS, WIDEST_HIPS, Bottom, find_bottom
-from providers.local.garment import cut_out, kind_of
+from providers.local.garment import _shape, cut_out, kind_of
 from providers.local.imaging import OUTWARD, SIDES, Floats, Mask, Picture, Side, length, picture_of
 from providers.local.silhouette import run_at
 from providers.local.top import LEFT_SLEEVE, RIGHT_SLEEVE, STATIONS, TORSO, Top, find_top, has_sleeves
@@ -25,6 +25,7 @@ from .mannequins import (
     GARMENT_SHAPE,
     GROUND,
     INSIDE,
+    SHORT,
     TOPS,
     Cloth,
     Drawing,
@@ -426,6 +427,26 @@ def test_dungarees_are_refused(bib_ends: int) -> None:
 )
 def test_the_outline_tells_whether_it_hangs_from_shoulders_or_waist(name: str) -> None:
     assert kind_of(mask_of(DRAWINGS[name])) == ("lower" if name in BOTTOMS else "upper")
+
+
+def test_sleeves_that_hang_below_a_short_uneven_hem_are_no_legs() -> None:
+    """Nor the two fronts of an open garment."""
+    sleeves = [(45, 40), (100, 65), (195, 460), (150, 470), (105, 155), (108, 290)]
+    mask = mask_of(Drawing([*sleeves, (40, 302), (0, 285)], "upper", {}))
+
+    kind, shape, doubt = _shape(photo_of(mask), mask, None)
+    assert (kind, doubt) == ("upper", "")
+    assert isinstance(shape, Top)
+    assert all(half.sleeve is not None for half in shape.halves.values())
+
+
+def test_an_open_garment_is_refused() -> None:
+    mask = mask_of(Drawing([(20, 40), (45, 40), (100, 65), *SHORT, (105, 155), (105, 380), (12, 380)], "upper", {}))
+    mask[40:60, CENTRE - 30 : CENTRE + 30] = 1
+    mask[60:400, CENTRE - 12 : CENTRE + 12] = 0
+
+    with pytest.raises(ImageUnusable, match="an open garment"):
+        _shape(photo_of(mask), mask, None)
 
 
 # The cut-out.
