@@ -71,6 +71,14 @@ BELOW_CROTCH: Final = 0.08
 """Of the height: so far below the beginning of that gap its width is measured, as a hem need not be straight."""
 WIDEST_CROTCH: Final = 0.4
 """Of the width: between legs the gap had 0.17 at most there, between sleeves below a short hem 0.5 and more."""
+STRAIGHT: Final = 0.05
+"""Of the width of an upper edge, by which it may rise and fall; waistbands did by 0.04 at most, necklines by 0.02
+and more."""
+ARMHOLE: Final = 0.025
+"""Of that width: sides that go inwards and out again by more have armholes. Skirts and shorts did by 0.011 at most,
+sleeveless tops and dresses by 0.035 and more,"""
+SIDE: Final = 0.8
+"""so far down, in the same width."""
 DRESS: Final = 2.75
 """Length over chest width; tunics have less, dresses that reach the knee more."""
 
@@ -222,9 +230,21 @@ def _has_waistband(mask: Mask, top: int, height: int) -> bool:
 
     waist, below = width(0.03), width(0.22)
     edge = [np.flatnonzero(mask[:, x]).min() for x in _inner_columns(mask, int(top + 0.03 * height))]
-    straight = bool(edge) and float(np.ptp(edge)) < 0.04 * height
+    straight = bool(edge) and float(np.ptp(edge)) < STRAIGHT * waist
     holes = np.diff(np.flatnonzero(mask[int(top + 0.22 * height)]))
-    return bool(straight and waist > 0.72 * below and waist > 0.45 * width(0.6) and (holes <= 3).all())
+    wide = waist > 0.72 * below and waist > 0.45 * width(0.6)
+    return bool(straight and wide and (holes <= 3).all()) and _armhole_depth(mask, top, waist) < ARMHOLE * waist
+
+
+def _armhole_depth(mask: Mask, top: int, waist: float) -> float:
+    """Pixels by which a side goes inwards and out again near the top, the mean of both sides."""
+    rows = mask[top + int(0.02 * waist) : top + int(SIDE * waist)]
+    columns = [each for row in rows if len(each := np.flatnonzero(row))]
+    depths = []
+    for out in (np.array([-each[0] for each in columns]), np.array([each[-1] for each in columns])):
+        above, below = np.maximum.accumulate(out), np.maximum.accumulate(out[::-1])[::-1]
+        depths.append(np.max(np.minimum(above, below) - out, initial=0))
+    return float(np.mean(depths))
 
 
 def _inner_columns(mask: Mask, row: int) -> list[int]:

@@ -413,20 +413,18 @@ def test_dungarees_are_refused(bib_ends: int) -> None:
 # What kind it is.
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(name for name in DRAWINGS if name != "sleeveless dress"),
-        pytest.param(
-            "sleeveless dress",
-            marks=pytest.mark.xfail(
-                reason="5 % of a dress's height is more than its neckline falls: taken for a waistband"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", DRAWINGS)
 def test_the_outline_tells_whether_it_hangs_from_shoulders_or_waist(name: str) -> None:
     assert kind_of(mask_of(DRAWINGS[name])) == ("lower" if name in BOTTOMS else "upper")
+
+
+@pytest.mark.parametrize("length", [1.0, 1.6])
+@pytest.mark.parametrize("name", ["tank top", "sleeveless dress"])
+def test_armholes_tell_a_high_neck_without_sleeves_from_a_waistband(name: str, length: float) -> None:
+    """The upper edge is as straight as a skirt's."""
+    corners = [(0, 45), (50, 40), *TOPS[name].corners[2:-1], (TOPS[name].corners[-1][0], 380 * length)]
+
+    assert kind_of(mask_of(Drawing(corners, "upper", {}))) == "upper"
 
 
 def test_sleeves_that_hang_below_a_short_uneven_hem_are_no_legs() -> None:
