@@ -65,6 +65,11 @@ SMOOTH: Final = 0.0032
 """Of the longer side: the outline is smoothed so much, as stripes of the ground's colour leave notches in it."""
 SMALLEST, LARGEST = 0.04, 0.93
 """Share of the photo that a garment covers."""
+ELLIPSE: Final = 0.93
+"""Overlap (IoU) of the outline with the ellipse that fits it best. Garments had 0.92 at most, most of them 0.85;"""
+RECTANGLE: Final = 0.99
+"""Share of the narrowest rectangle around it that it fills: garments, straight skirts and tubes too, 0.95 at most,
+shirts cut off straight below the sleeves 0.984."""
 LEGS_GAP: Final = 0.45
 """Share of the rows below the middle in which there is a gap between legs."""
 BELOW_CROTCH: Final = 0.08
@@ -154,7 +159,7 @@ def analyse(nets: Nets, rgb: Picture, kind: Kind | None = None) -> Garment:
     if min(rgb.shape[:2]) < 32:
         raise ImageUnusable(NO_GARMENT)
     cut = cut_out(nets, rgb)
-    if not SMALLEST < cut.mask.mean() < LARGEST:
+    if not SMALLEST < cut.mask.mean() < LARGEST or is_plain_shape(cut.mask):
         raise ImageUnusable(NO_GARMENT)
     if max(cut.mask[0].mean(), cut.mask[-1].mean()) > CUT_OFF:
         raise ImageUnusable(NOT_WHOLE)
@@ -184,6 +189,18 @@ def _shape(rgb: Picture, mask: Mask, told: Kind | None) -> tuple[Kind, Top | Bot
     if _legs_apart(mask):
         raise ImageUnusable(OPEN)
     return kind, find_top(rgb, mask), OTHER_KIND if told and seen == "lower" else ""
+
+
+def is_plain_shape(mask: Mask) -> bool:
+    """Whether the outline is an ellipse or a rectangle, however it is turned: a ball, a plate, a book, a box."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outline = max(contours, key=cv2.contourArea)
+    width, height = cv2.minAreaRect(outline)[1]
+    if cv2.contourArea(outline) > RECTANGLE * width * height:
+        return True
+    ellipse = np.zeros_like(mask)
+    cv2.ellipse(ellipse, cv2.fitEllipse(outline), (1,), -1)
+    return bool((ellipse & mask).sum() > ELLIPSE * (ellipse | mask).sum())
 
 
 def kind_of(mask: Mask) -> Kind:

@@ -13,7 +13,7 @@ import pytest
 from providers.errors import ImageUnusable
 from providers.local import nets
 from providers.local.bottom import LEG_ROWS, WAIST_ROWS, WIDEST_HIPS, Bottom, find_bottom
-from providers.local.garment import _shape, cut_out, kind_of
+from providers.local.garment import _shape, cut_out, is_plain_shape, kind_of
 from providers.local.imaging import OUTWARD, SIDES, Floats, Mask, Picture, Side, length, picture_of
 from providers.local.silhouette import run_at
 from providers.local.top import LEFT_SLEEVE, RIGHT_SLEEVE, STATIONS, TORSO, Top, find_top, has_sleeves
@@ -38,6 +38,10 @@ NEAR = 7.0
 """Pixels by which a point may miss: 3 % of the chest's width."""
 SLEEVED = [name for name, drawing in TOPS.items() if drawing.sleeves]
 SLEEVELESS = [name for name, drawing in TOPS.items() if not drawing.sleeves]
+
+
+TUBE = Drawing([(105, 40), (98, 160), (104, 280)], "upper", {})
+STRAIGHT_SKIRT = Drawing([(92, 40), (98, 160), (98, 320)], "lower", {})
 
 
 def top_of(name: str, cloth: Cloth = "checkerboard", neck: float = 0.0) -> Top:
@@ -625,6 +629,29 @@ def outcomes(mask: Mask) -> tuple[str, str]:
 def test_degenerate_outlines_work_or_are_refused(shape: Callable[[], Mask]) -> None:
     for outcome in outcomes(shape()):
         assert not outcome or (outcome.startswith("Garment photo: ") and " was not found. Use a photo of" in outcome)
+
+
+def turned_rectangle() -> Mask:
+    mask = np.zeros(GARMENT_SHAPE, np.uint8)
+    corners = cv2.boxPoints(((300, 360), (300, 400), 8)).astype(np.int32)
+    cv2.fillPoly(mask, [corners], (1,))
+    return mask
+
+
+def oval() -> Mask:
+    mask = blank()
+    cv2.ellipse(mask, (80, 100), (70, 40), 20, 0, 360, (1,), -1)
+    return mask
+
+
+@pytest.mark.parametrize("shape", [circle, oval, full_frame, turned_rectangle])
+def test_balls_and_books_are_plain_shapes(shape: Callable[[], Mask]) -> None:
+    assert is_plain_shape(shape())
+
+
+@pytest.mark.parametrize("drawing", [*DRAWINGS.values(), TUBE, STRAIGHT_SKIRT])
+def test_no_garment_is_a_plain_shape(drawing: Drawing) -> None:
+    assert not is_plain_shape(mask_of(drawing))
 
 
 @pytest.mark.parametrize("shape", [blank, one_pixel, vertical_line, horizontal_line, no_pixels])
