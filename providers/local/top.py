@@ -31,6 +31,10 @@ SLEEVE_AREA: Final = 0.012
 """Of the whole garment; less is no sleeve."""
 SLEEVE_TOP: Final = 0.30
 """A sleeve begins in the upper 30 %. What sticks out lower is the bust or the hips."""
+FURTHEST: Final = 99.0
+"""Percentile of a distance, beyond which a sleeve's pixels make up a corner of its end."""
+MOST_SLANTED: Final = 0.7
+"""Cosine of the angle by which a sleeve's end may be cut aslant; beyond, its corners were not found."""
 ARMHOLE_DEPTH: Final = 0.92
 """Of half the body's width: no armhole is deeper, whatever the sleeve hides."""
 
@@ -414,34 +418,45 @@ def _sleeve_mask(lay: _Lay, side: Side, seam: list[Point]) -> Mask:
 
 
 def _sleeve(mask: Mask, side: Side, shoulder: Point, armpit: Point) -> Sleeve:
-    """Cut across at each station: first along the armhole, further out more and more square to the axis."""
+    """Cut across at each station: first along the armhole, then square to the axis, at last along the sleeve's end."""
     start = (shoulder + armpit) / 2
-    axis, total = _axis(mask, start)
+    ends = _end(mask, shoulder, armpit)
+    reach = ends.mean(0) - start
+    total = length(reach)
+    if total < 1:
+        raise not_found(NO_TOP, "a whole sleeve")
+    axis = reach / total
     outer = np.array([axis[1], -axis[0]])
     if outer @ (shoulder - armpit) < 0:
         outer = -outer
     armhole = (shoulder - armpit) / (length(shoulder - armpit) + 1e-6)
+    end = (ends[0] - ends[1]) / (length(ends[0] - ends[1]) + 1e-6)
+    if end @ outer < MOST_SLANTED:
+        end = outer
     sections = [(shoulder, armpit)]
     for station in STATIONS:
         middle = start + axis * (min(station, 0.985) * total)
-        square = min(1.0, station / 0.4)
-        across = armhole * (1 - square) + outer * square
-        across = across / length(across)
-        sections.append(_across(mask, middle, across))
+        across = np.array(
+            [np.interp(station, (0, 0.4, 0.6, 1), each) for each in zip(armhole, outer, outer, end, strict=True)]
+        )
+        sections.append(_across(mask, middle, across / length(across)))
     return Sleeve(np.array(sections), total, mask)
 
 
-def _axis(mask: Mask, start: Point) -> tuple[Point, float]:
-    """The unit vector from the armhole to the sleeve's end, and the length in pixels."""
-    ys, xs = np.where(mask)
-    pixels = np.c_[xs, ys].astype(np.float64)
-    distance = np.hypot(*(pixels - start).T)
-    tip = pixels[distance > np.percentile(distance, 85)] if len(pixels) else pixels
-    if not len(tip) or length(tip.mean(0) - start) < 1:
-        raise not_found(NO_TOP, "a whole sleeve")
-    reach = tip.mean(0) - start
-    axis = reach / (length(reach) + 1e-6)
-    return axis, float(np.percentile((pixels - start) @ axis, 99.0))
+def _end(mask: Mask, shoulder: Point, armpit: Point) -> Floats:
+    """The outer and the inner corner of the sleeve's end, ``(2, 2)``.
+
+    The inner one lies furthest from the shoulder, the outer one furthest from the armpit, of what sticks out from the
+    armhole.
+    """
+    pixels = np.argwhere(mask)[:, ::-1].astype(np.float64)
+    armhole = (shoulder - armpit) / (length(shoulder - armpit) + 1e-6)
+    away = np.abs((pixels - armpit) @ np.array([armhole[1], -armhole[0]]))
+    corners = []
+    for opposite, there in ((armpit, pixels[away >= away.max() / 2]), (shoulder, pixels)):
+        distance = np.hypot(*(there - opposite).T)
+        corners.append(there[distance >= np.percentile(distance, FURTHEST)].mean(0))
+    return np.array(corners)
 
 
 def _across(mask: Mask, middle: Point, direction: Point) -> tuple[Point, Point]:

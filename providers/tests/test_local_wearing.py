@@ -208,7 +208,7 @@ def test_the_seams_of_the_shoulders_lie_on_the_shoulders(figure: str, name: str)
     outfit = worn(figure, name)
     for side in SIDES:
         seam = outfit.on_body(side, *TOPS[name].points["shoulder"], TORSO)
-        assert units(length(seam - outfit.body.tips[side])) < 0.07
+        assert units(length(seam - outfit.body.tips[side])) < 0.08
 
 
 @pytest.mark.parametrize("name", ["t-shirt", "long-sleeved", "crop top", "tunic"])
@@ -250,9 +250,11 @@ AT_THE_ARMHOLE = pytest.mark.xfail(reason="around the armhole the cloth is squee
         ),
         *(
             pytest.param("hanging", name, marks=AT_THE_ARMHOLE)
-            for name in ("t-shirt", "crop top", "tunic", "off-shoulder", "outstretched")
+            for name in ("t-shirt", "crop top", "off-shoulder", "outstretched")
         ),
-        *(pytest.param(figure, "t-shirt", marks=AT_THE_ARMHOLE) for figure in ("wide", "slim", "cropped")),
+        ("hanging", "tunic"),
+        ("slim", "t-shirt"),
+        *(pytest.param(figure, "t-shirt", marks=AT_THE_ARMHOLE) for figure in ("wide", "cropped")),
     ],
 )
 def test_no_garment_folds_or_tears(figure: str, name: str) -> None:
