@@ -29,6 +29,10 @@ LEAST_CONTRAST: Final = 9.0
 GOOD_ENOUGH: Final = 0.62
 """Of the best score: the shallowest curve with so much is taken, as an opening too small is hardly noticed and one
 too large cuts into the print."""
+BESIDE: Final = (1.05, 1.5)
+"""Half widths from the middle: where an edge that is seen below the neck as well is that of a stripe,"""
+LIKE: Final = 0.5
+"""if so much of its difference is found there."""
 SMALLEST: Final = 10
 """Pixels of half the neck's width."""
 
@@ -99,8 +103,26 @@ def _curve(
     difference = (_at(lab, *inner) - _at(lab, *outer))[core]
     mean = np.median(difference, 0)
     contrast = float(np.linalg.norm(mean))
+    if _goes_on(lab, mask, middle[0], radius, float(y.max()), reach, mean):
+        return None
     agreeing = (difference @ mean > 0.35 * contrast * contrast).mean() if contrast else 0.0
     return _Curve(x, y, depth * radius, contrast * float(agreeing) ** 2)
+
+
+def _goes_on(
+    lab: Floats, mask: Mask, centre: float, radius: float, lowest: float, reach: float, difference: Floats
+) -> bool:
+    """Whether the same edge runs on to both sides of the neck, at the height of its lowest point: a stripe."""
+    beyond = radius * np.linspace(*BESIDE, POINTS)
+    for x in (centre - beyond, centre + beyond):
+        above, below = np.full(POINTS, lowest - reach), np.full(POINTS, lowest + reach)
+        seen = (_at(mask, x, above) > 0) & (_at(mask, x, below) > 0)
+        if seen.sum() < POINTS / 4:
+            return False
+        there = np.median((_at(lab, x, above) - _at(lab, x, below))[seen], 0)
+        if there @ difference < LIKE * float(difference @ difference):
+            return False
+    return True
 
 
 def _at(values: Floats | Mask, x: Floats, y: Floats) -> Floats:
