@@ -31,6 +31,8 @@ SLEEVE_AREA: Final = 0.012
 """Of the whole garment; less is no sleeve."""
 SLEEVE_TOP: Final = 0.30
 """A sleeve begins in the upper 30 %. What sticks out lower is the bust or the hips."""
+NARROWEST_CHEST: Final = 0.26
+"""Of the whole width, between the armpits: long sleeves that are spread out leave it 0.3."""
 FURTHEST: Final = 99.0
 """Percentile of a distance, beyond which a sleeve's pixels make up a corner of its end."""
 MOST_SLANTED: Final = 0.7
@@ -140,6 +142,9 @@ def find_top(rgb: Picture, mask: Mask) -> Top:
     rows = np.flatnonzero(torso[:, int(lay.centre)])
     if not len(rows) or halves["right"].shoulder[0] - halves["left"].shoulder[0] < 0.1 * box.width:
         raise not_found(NO_TOP, "the shoulder line")
+    sleeved = any(half.sleeve is not None for half in halves.values())
+    if sleeved and halves["right"].armpit[0] - halves["left"].armpit[0] < NARROWEST_CHEST * box.width:
+        raise not_found(NO_TOP, "the place of both armpits")
     ends = (halves["left"].collar, halves["right"].collar)
     return Top(
         mask=box.mask,

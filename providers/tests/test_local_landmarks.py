@@ -189,6 +189,22 @@ def test_half_width_is_that_of_the_body_alone(side: Side) -> None:
     assert top.half_width(side, 700) == 0.0
 
 
+def test_a_top_cut_off_above_its_armpits_is_refused() -> None:
+    """What hangs below the middle of its lower edge was taken for the body, and made larger to be as wide as one."""
+    corners = [(45, 40), (100, 65), (200, 150), (170, 190), (60, 152), (20, 152), (18, 190)]
+    mask = mask_of(Drawing(corners, "upper", {}))
+
+    with pytest.raises(ImageUnusable, match="both armpits was not found"):
+        find_top(photo_of(mask), mask)
+
+
+def test_long_sleeves_may_be_spread_out() -> None:
+    corners = [(45, 40), (105, 65), (290, 75), (290, 125), (90, 140), (90, 380)]
+    mask = mask_of(Drawing(corners, "upper", {}))
+
+    assert all(half.sleeve is not None for half in find_top(photo_of(mask), mask).halves.values())
+
+
 # Both halves.
 
 
