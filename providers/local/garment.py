@@ -303,7 +303,7 @@ def cut_out(nets: Nets, rgb: Picture) -> _Cut:
     mask = _without_shadow(largest(mask), difference, distance)
     mask = without_holes(largest(mask))
     if _touches(mask):
-        warnings, certainty = (*warnings, TOUCHES_BORDERS), certainty * 0.8
+        warnings = (*warnings, TOUCHES_BORDERS)
     size = (rgb.shape[1], rgb.shape[0])
     large = cast("Floats", cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR))
     return _Cut((blurred(large, SMOOTH * max(rgb.shape[:2])) > 0.5).astype(np.uint8), certainty, warnings)

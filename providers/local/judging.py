@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from .body import Body
 from .bottom import Bottom
 from .fitting import Fit
-from .garment import Garment
-from .imaging import OUTWARD, SIDES, length, polygon
+from .garment import TOUCHES_BORDERS, Garment
+from .imaging import OUTWARD, SIDES, Floats, dilated, lab_of, length, polygon
 from .parsing import EAR_L, EAR_R, Part
 from .top import TORSO, Top
 from .wearing import Worn
@@ -28,7 +30,7 @@ LEAST: Final = 0.40
 FRONT: Final = (0.40, 0.52)
 """Shoulder width over torso length: at the first the person is seen from the side, at the second from the front."""
 STRETCH: Final = (1.45, 2.3)
-"""The 95th percentile of how much the cloth of the body is stretched or squeezed."""
+"""The 95th percentile of how much longer one way than the other the cloth became, sleeves left aside."""
 FOLDED: Final = (0.004, 0.05)
 """Share of the triangles that lie on their back."""
 HOLES: Final = (0.03, 0.14)
@@ -37,14 +39,35 @@ TORN: Final = (0.02, 0.08)
 """Area of the dents and slits in the cloth before the trunk, in squares of the unit."""
 NUDE: Final = (16.0, 8.0)
 """Lab, between the old clothes and the skin: where they hardly differ the parsing takes one for the other."""
-SKIN: Final = (0.18, 0.55)
+SKIN: Final = (0.10, 0.50)
 """Painted skin over the area of the garment."""
 GROUND: Final = (0.30, 0.90)
 """Painted background over the area of the garment."""
 BESIDE: Final = (0.33, 0.60)
 """Share of the garment that hangs beside the person."""
+LEFT: Final = (0.005, 0.025)
+"""Area of what looks like the old clothes and was not changed, in squares of the unit."""
+ENLARGED: Final = (1.8, 5.0)
+"""Pixels of the picture to a pixel of the garment photo: it is too small."""
+UPRIGHT: Final = (0.75, 0.5)
+"""Cosine between the spine and the vertical."""
+UPSIDE_DOWN: Final = 1.15
+"""Width of a top near its upper edge over that near its lower edge: 0.1 to 1.1 of 30 tops, most of them turned 1.2 to
+4.3; with bare shoulders 1.4, but then the armpits lie lower than"""
+HIGH_ARMPITS: Final = 0.3
+"""of its height."""
+SHORT_DRESS: Final = (1.9, 1.4)
+"""Length over chest width of what is said to be a dress: of tops 1.1 to 1.8."""
 UNEVEN: Final = (0.955, 0.85)
 """Symmetry of the garment's outline."""
+BESIDE_WAIST: Final = 0.1
+"""Units above the new waistband in which old lower clothes would be seen."""
+LIKELIER: Final = 8.0
+"""Times: colours that are so much more frequent in the old clothes than in skin and hair are theirs,"""
+LEAST_LIKELY: Final = 2e-4
+"""if they are that frequent there at all."""
+AT_THE_EDGE: Final = 0.8
+"""Factor, where the garment photo is cropped tightly."""
 HIPS_AT_THE_EDGE, HIPS_OUTSIDE = 0.75, 0.45
 """Factors, where the photo ends at the hips or above them."""
 SHORT_TORSO: Final = (1.15, 0.95)
@@ -102,6 +125,11 @@ def _factor(value: float, bounds: tuple[float, float], worst: float = 0.3) -> fl
 
 def _of_person(body: Body, garment: Garment) -> Iterator[Finding]:
     person = body.person
+    yield Finding(
+        _factor(float(-person.up[1]), UPRIGHT, 0.2),
+        "The person does not stand upright in the photo.",
+        "Person photo: it lies on its side or upside down. Turn it upright.",
+    )
     yield Finding(
         _factor(person.score, (0.85, 0.5), 0.5),
         "The person is hard to make out; a clearer photo works better.",
@@ -161,24 +189,60 @@ def _of_garment(garment: Garment) -> Iterator[Finding]:
         "Garment photo: the garment was hard to tell from its background. Use a photo of it on a plain ground of "
         "another colour.",
     )
+    yield Finding(
+        AT_THE_EDGE if TOUCHES_BORDERS in garment.warnings else 1.0,
+        TOUCHES_BORDERS,
+        "Garment photo: the garment runs out of the photo. Use a photo that shows all of it.",
+    )
     if isinstance(garment.shape, Top):
+        yield from _of_top(garment, garment.shape)
+
+
+def _of_top(garment: Garment, top: Top) -> Iterator[Finding]:
+    yield Finding(
+        _factor(top.symmetry, UNEVEN, 0.45),
+        "The garment does not lie flat and even; a photo of it laid out straight works better.",
+        "Garment photo: the garment does not lie flat and even. Use a photo of it laid out straight, seen from "
+        "above or from the front.",
+    )
+    yield Finding(
+        0.3 if _upside_down(garment, top) else 1.0,
+        "The garment seems to lie upside down.",
+        "Garment photo: the garment seems to lie upside down. Turn the photo, so that its shoulders are at the top.",
+    )
+    if garment.kind == "dress":
         yield Finding(
-            _factor(garment.shape.symmetry, UNEVEN, 0.45),
-            "The garment does not lie flat and even; a photo of it laid out straight works better.",
-            "Garment photo: the garment does not lie flat and even. Use a photo of it laid out straight, seen from "
-            "above or from the front.",
+            _factor(top.length / top.chest_width, SHORT_DRESS, 0.6),
+            "The garment looks too short for a dress; if it is a top, say so with the category.",
+            "Garment photo: it does not show a dress. Use another photo, or another category.",
         )
 
 
+def _upside_down(garment: Garment, top: Top) -> bool:
+    """Whether a top is widest at its upper edge, where no neckline is."""
+    mask = garment.alpha > 127
+    rows = np.flatnonzero(mask.any(1))
+    first, height = int(rows[0]), int(rows[-1] - rows[0])
+    if top.neckline is not None or top.armpit_y - first > HIGH_ARMPITS * height:
+        return False
+    upper, lower = (float(np.ptp(np.flatnonzero(mask[first + int(share * height)]))) for share in (0.05, 0.95))
+    return upper > UPSIDE_DOWN * lower
+
+
 def _of_cloth(garment: Garment, fit: Fit) -> Iterator[Finding]:
-    stretch, parts = fit.posed.stretch(), fit.posed.sheet.parts
+    distortion, parts = fit.posed.distortion(), fit.posed.sheet.parts
     torso = parts == TORSO if isinstance(garment.shape, Top) else np.ones(len(parts), bool)
-    most = max(float(np.percentile(stretch[torso, 0], 95)), float(1 / max(1e-3, np.percentile(stretch[torso, 1], 5))))
+    most = float(np.percentile(distortion[torso], 95))
     yield Finding(
         _factor(most, STRETCH, 0.45),
         "The garment had to be stretched a lot to fit the body, so its print may look wrong.",
         "Garment photo: the garment could not be fitted to this body without distorting it. Use a photo of it laid "
         "flat and spread out.",
+    )
+    yield Finding(
+        _factor(fit.scale, ENLARGED),
+        "The garment photo is small, so the garment looks blurred.",
+        "Garment photo: it is too small. Use one of at least as many pixels as the photo of the person.",
     )
     yield Finding(
         _factor(float(fit.posed.folded().mean()), FOLDED),
@@ -199,6 +263,12 @@ def _of_picture(body: Body, garment: Garment, fit: Fit, worn: Worn) -> Iterator[
         "Something may show through the garment, or a piece of it may be missing.",
         "Person photo: hands, hair or old clothes could not be told apart. Use a photo with both arms hanging beside "
         "the body, in plain clothes.",
+    )
+    yield Finding(
+        _factor(_left_over(body, garment, fit, worn), LEFT, 0.4),
+        "Some of the old clothes may be left.",
+        "Person photo: the old clothes could not be told from the rest of the person. Use a photo in plain clothes "
+        "whose colour is not that of skin, hair or the other clothes.",
     )
     yield Finding(
         _factor(body.nude, NUDE, 0.45),
@@ -238,3 +308,42 @@ def _holes(body: Body, garment: Garment, fit: Fit, worn: Worn) -> float:
     # Hands and arms before the body are no holes.
     trunk &= body.labels != Part.SKIN
     return float((trunk & (worn.alpha < 0.5) & ~worn.in_front).sum() / max(1, trunk.sum()))
+
+
+def _left_over(body: Body, garment: Garment, fit: Fit, worn: Worn) -> float:
+    """Area of what was not changed where the old clothes were and has their colours, in squares of the unit."""
+    labels, depth = body.labels, -body.height_map()
+    chin = float((body.person.chin - body.shoulder_middle) @ body.down)
+    skin, hair = labels == Part.SKIN, labels == Part.HAIR
+    if isinstance(garment.shape, Bottom):
+        old = labels == Part.LOWER
+        zone = (old | skin) & (depth > fit.waist - BESIDE_WAIST * body.unit)
+        others = (labels == Part.UPPER) & (depth < fit.waist)
+    else:
+        old = labels == Part.UPPER
+        zone = (old | skin | hair) & (depth > chin)
+        others = hair & (depth < chin)
+    zone &= (depth < fit.hem) & ~worn.changed
+    if not zone.any():
+        return 0.0
+    lab = lab_of(body.person.rgb)
+    sure_skin = skin & ((body.person.face > 0) | (dilated(old, 15) == 0))
+    usual, own = np.maximum(_colours(lab[sure_skin]), _colours(lab[others])), _colours(lab[old])
+    at = _bins(lab[zone])
+    left = np.zeros(zone.shape, np.uint8)
+    left[zone] = (own[at] > LIKELIER * usual[at]) & (own[at] > LEAST_LIKELY)
+    return float(cv2.morphologyEx(left, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).sum() / body.unit**2)
+
+
+def _bins(lab: Floats) -> NDArray[np.intp]:
+    """Which of the 16 x 16 x 16 bins of Lab each colour ``(N, 3)`` lies in."""
+    lightness, a, b = (lab // 16).astype(np.intp).T
+    return cast("NDArray[np.intp]", lightness * 256 + a * 16 + b)
+
+
+def _colours(lab: Floats) -> Floats:
+    """How often each of those bins occurs, ``(4096,)``, smoothed to its neighbours; nowhere if there are none."""
+    counts = np.bincount(_bins(lab), minlength=4096).astype(np.float64).reshape(16, 16, 16)
+    for axis in range(3):
+        counts = (np.roll(counts, 1, axis) + 2 * counts + np.roll(counts, -1, axis)) / 4
+    return cast("Floats", (counts / max(1.0, counts.sum())).ravel())

@@ -128,6 +128,13 @@ class Posed:
         """``(T, 2)``: the larger and the smaller factor by which each triangle became longer."""
         return np.linalg.svd(self._jacobians(), compute_uv=False)
 
+    def distortion(self) -> Floats:
+        """``(T,)``: how many times longer each triangle became one way than the other, against the garment photo."""
+        longer, shorter = np.linalg.svd(
+            _edges(self.points, self.sheet) @ np.linalg.inv(_edges(self.sheet.rest, self.sheet)), compute_uv=False
+        ).T
+        return np.asarray(longer / np.maximum(shorter, 1e-3))
+
     def folded(self) -> Bools:
         """``(T,)``: which triangles lie on their back."""
         return np.asarray(np.linalg.det(self._jacobians()) <= 0)

@@ -75,7 +75,7 @@ LOOKS_LOWER: Final = 1.5
 TEXTURES_APART: Final = 8.0
 """Lab lightness: where the local deviations of upper and lower clothes differ by so much, one has a pattern."""
 ISLAND: Final = 0.004
-ISLAND_OF_SKIN: Final = 0.04
+ISLAND_OF_SKIN: Final = 0.15
 """Squares of the unit: smaller pieces of a part belong to what lies around them."""
 COVERED: Final = 0.1
 """Share of the thighs that clothes cover at least."""
@@ -477,8 +477,10 @@ def _energy(mixture: Mixture, pixels: Floats) -> Floats:
 
 def _join_islands(labels: Mask, person: Bools, parts: list[Part], figure: _Figure, regions: _Regions) -> None:
     """Give small pieces to what surrounds them; in place."""
-    limbs = [figure.joints[list(limb)] for limb in (*ARMS, *LEGS)]
+    # Bare thighs hang together with shins, or leave the photo.
+    limbs = [*(figure.joints[list(arm)] for arm in ARMS), *(figure.joints[list(leg[1:])] for leg in LEGS)]
     bodily = regions.face | regions.neck | regions.hands | _limbs(figure.shape, limbs, 1)
+    bodily[-2:] = 1
     for part in sorted(parts):
         count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == part).astype(np.uint8), connectivity=4)
         for index in range(1, count):
