@@ -57,6 +57,11 @@ SHADOW_CHROMA: Final = 5.0
 """hardly coloured,"""
 SHADOW_SLOPE: Final = 2.2
 """and changes by less than this per pixel."""
+NARROW_SHADOW: Final = 19
+WIDE_SHADOW: Final = 35
+"""Pixels at ``CUT_SIDE``: a shadow in the outline is half as wide, of patterned and of plain cloth."""
+PLAIN_CLOTH: Final = 22.0
+"""Lab: the lightness of plain cloth deviates by no more, and its chroma by half of it."""
 SHADOW_PIECE: Final = 0.004
 """Of the garment: a smaller piece is no shadow."""
 CLOTH_NEARBY: Final = 2.0
@@ -353,14 +358,19 @@ def _by_colour(lab: Floats, difference: Floats, distance: Floats, noise: float) 
 
 def _without_shadow(mask: Mask, difference: Floats, distance: Floats) -> Mask:
     """Without the rim of shadow that lies against the garment: grey, and more like the ground than like the cloth."""
-    core = eroded(mask, 19)
+    core = eroded(mask, NARROW_SHADOW)
     if core.sum() < 200:
         return mask
+    deep, deepest = eroded(mask, WIDE_SHADOW), SHADOW_DEPTH
+    spread = difference[core > 0].std(0)
+    if deep.sum() >= 200 and spread[0] < PLAIN_CLOTH and spread[1:].max() < 0.5 * PLAIN_CLOTH:
+        # Cloth without a pattern has nothing that could be taken for a shadow, so wide and deep ones may be sought.
+        core, deepest = deep, float("inf")
     cloth = filled(difference.astype(np.float32), core.astype(np.float32))
     to_cloth = np.sqrt(((difference - cloth) ** 2 * np.array([1, 2.56, 2.56], np.float32)).sum(-1))
     rim = (mask > 0) & (core == 0)
     grey = (np.abs(difference[..., 1:]).max(-1) < 1.6 * SHADOW_CHROMA) & (difference[..., 0] < -5)
-    shadow = rim & grey & (to_cloth > 1.15 * distance) & (distance < SHADOW_DEPTH)
+    shadow = rim & grey & (to_cloth > 1.15 * distance) & (distance < deepest)
     # A shadow is one long piece; light stripes that end at the rim are many short ones.
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(shadow.astype(np.uint8), connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] > SHADOW_PIECE * mask.sum()

@@ -82,7 +82,11 @@ COVERED: Final = 0.1
 OTHER_TONE: Final = 4.0
 """Lab chroma: the legs' skin is more like the face's than that."""
 STRAND: Final = 0.05
-"""Units: hair that hangs below the chin is at least as broad."""
+"""Units: hair that hangs below the chin is at least as broad where it comes from the head,"""
+LONGEST_STRAND: Final = 1.2
+"""and, for its breadth there, no longer, unless it is"""
+BROAD_STRAND: Final = 0.15
+"""broad."""
 MAX_SAMPLES: Final = 2000
 RANDOM_SEED: Final = 7
 """OpenCV's EM draws from a generator per thread; seeded anew, the same photo parses the same."""
@@ -501,7 +505,10 @@ def _drop_hair_specks(labels: Mask, energies: Mapping[Part, Floats], figure: _Fi
     count, pieces = cv2.connectedComponents((hair & ~above).astype(np.uint8), connectivity=8)
     for index in range(1, count):
         piece = pieces == index
-        if (piece & head).sum() < STRAND * figure.unit:
+        root = float((piece & head).sum()) / figure.unit
+        # A hood is much larger than the few pixels by which it touches a beard.
+        hangs = float(piece.sum()) / figure.unit**2 < LONGEST_STRAND * root
+        if root < STRAND or (root < BROAD_STRAND and not hangs):
             costs = {part: float(energies[part][piece].mean()) for part in (Part.SKIN, Part.UPPER)}
             labels[piece] = min(costs, key=costs.__getitem__)
 
