@@ -68,8 +68,10 @@ LEAST_LIKELY: Final = 2e-4
 """if they are that frequent there at all."""
 AT_THE_EDGE: Final = 0.8
 """Factor, where the garment photo is cropped tightly."""
-HIPS_AT_THE_EDGE, HIPS_OUTSIDE = 0.75, 0.45
+HIPS_AT_THE_EDGE, HIPS_OUTSIDE = 0.7, 0.45
 """Factors, where the photo ends at the hips or above them."""
+BELOW_HIPS: Final = (0.6, 0.15)
+"""Units of the photo below the hip joints: of people seen to the knees 0.8 and more."""
 SHORT_TORSO: Final = (1.15, 0.95)
 """Shoulders to hips, units: of people seen to the hips 1.39 to 1.73, of two selfies a guess of 0.56 and 0.93."""
 LARGE_HEAD: Final = (0.50, 0.57)
@@ -149,6 +151,11 @@ def _of_person(body: Body, garment: Garment) -> Iterator[Finding]:
         "Person photo: it shows little more than head and shoulders. Use a photo that shows the person down to the "
         "hips at least.",
     )
+    yield Finding(
+        1.0 if person.alone else 0.6,
+        "Somebody else is in the photo; only one person is dressed.",
+        "Person photo: it shows more than one person. Use a photo of one person alone.",
+    )
     if person.from_behind:
         yield Finding(
             0.3,
@@ -160,7 +167,7 @@ def _of_person(body: Body, garment: Garment) -> Iterator[Finding]:
         sides = [side for side in SIDES if garment.shape.halves[side].sleeve is not None]
         height, width = body.shape
         out = [
-            side for side in sides if not (0 <= body.wrists[side][0] < width and 0 <= body.wrists[side][1] < height)
+            side for side in sides if not (0 <= body.fingers[side][0] < width and 0 <= body.fingers[side][1] < height)
         ]
         if out:
             yield Finding(
@@ -174,9 +181,13 @@ def _of_person(body: Body, garment: Garment) -> Iterator[Finding]:
             "An arm points towards the camera or leaves the photo; arms hanging down work better.",
             "Person photo: an arm points towards the camera or leaves the photo. Use a photo with both arms hanging.",
         )
-    outside = max(float(body.hips[side][1]) for side in SIDES) > body.shape[0]
+    below_hips = (body.shape[0] - max(float(body.hips[side][1]) for side in SIDES)) / body.unit
     yield Finding(
-        1.0 if person.hips_seen else HIPS_OUTSIDE if outside else HIPS_AT_THE_EDGE,
+        HIPS_OUTSIDE
+        if below_hips < 0
+        else _factor(below_hips, BELOW_HIPS, HIPS_AT_THE_EDGE)
+        if person.hips_seen
+        else HIPS_AT_THE_EDGE,
         "The person's hips are not in the photo; one that shows them works better.",
         "Person photo: it ends above the hips. Use a photo that shows the person down to the knees at least.",
     )

@@ -276,7 +276,7 @@ def _skin_of_face(colours: Floats) -> Floats:
     """The face's Lab colours without eyes, mouth and beard."""
     if len(colours) < 20:
         raise ImageUnusable(
-            "Person photo: the face is not visible. Use a photo that shows the whole person from the front."
+            "Person photo: the face is not visible. Use an upright photo that shows the whole person from the front."
         )
     median = np.median(colours, 0)
     usual = (np.abs(colours[:, 0] - median[0]) < 35) & (np.abs(colours[:, 1:] - median[1:]).max(1) < 14)
@@ -300,7 +300,8 @@ def _samples(lab: Floats, person: Bools, figure: _Figure, regions: _Regions, ski
     samples[Part.UPPER] = lab[(regions.chest > 0) & person]
     if len(samples[Part.UPPER]) < 30:
         raise ImageUnusable(
-            "Person photo: the upper body is not visible. Use a photo that shows the whole person from the front."
+            "Person photo: the upper body is not visible. Use an upright photo that shows the whole person from the "
+            "front."
         )
     for part, region, least in ((Part.LOWER, regions.thighs, 40), (Part.SHOES, regions.feet, 30)):
         whole = (region > 0) & person

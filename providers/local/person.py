@@ -27,12 +27,16 @@ GOOD_POSE: Final = 0.9
 """Pose score from which the person is found without asking the saliency net."""
 NO_FACE: Final = 0.8
 """Visibility of the nose. People seen from the front had 0.99 and more, a red disc taken for a person 0.6."""
+ROOM: Final = 0.6
+"""Of the person's own width: in less room nobody else is looked for."""
+SMALLER: Final = 0.5
+"""Of the person's shoulders: smaller people are passers-by."""
 BELOW_HIPS: Final = 0.15
 """Shoulder widths of the photo below the hip joints, with which the hips are seen."""
 SHARE_OF_CROP: Final = 0.55
 """Of the saliency net in the outline; the rest is the pose net's own outline."""
 
-RETAKE: Final = "Use a photo of one person from head to feet, standing and facing the camera."
+RETAKE: Final = "Use a photo of one person from head to feet, standing upright and facing the camera."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Person:
     """Of the pose net, 0 to 1."""
     from_behind: bool
     hips_seen: bool
+    alone: bool
+    """Whether nobody else of about the same size stands beside."""
 
 
 def analyse(nets: Nets, rgb: Picture) -> Person:
@@ -76,6 +82,7 @@ def analyse(nets: Nets, rgb: Picture) -> Person:
     torso_length = length((left_shoulder + right_shoulder) / 2 - (left_hip + right_hip) / 2)
     parsed = parse(rgb, mask, pose.joints, shoulder_width)
     hips = list(HIPS)
+    columns = np.flatnonzero(mask.any(0))
     return Person(
         rgb=rgb,
         labels=parsed.labels,
@@ -93,7 +100,19 @@ def analyse(nets: Nets, rgb: Picture) -> Person:
             pose.visibility[hips].max() >= 0.5
             and pose.joints[hips, 1].max() + BELOW_HIPS * shoulder_width <= rgb.shape[0]
         ),
+        alone=not any(
+            _has_person(nets, beside, shoulder_width)
+            for beside in (rgb[:, : columns[0]], rgb[:, columns[-1] + 1 :])
+            if beside.shape[1] > ROOM * (columns[-1] - columns[0])
+        ),
     )
+
+
+def _has_person(nets: Nets, rgb: Picture, shoulder_width: float) -> bool:
+    """Whether somebody of about this size is seen."""
+    pose = nets.pose(np.ascontiguousarray(rgb), np.zeros(rgb.shape[:2], np.float32), passes=1)
+    right, left = pose.joints[list(SHOULDERS)]
+    return pose.score > GOOD_POSE and length(left - right) > SMALLER * shoulder_width
 
 
 def _outline(nets: Nets, rgb: Picture, pose: Pose) -> Mask:

@@ -151,6 +151,7 @@ def person_of(figure: Figure) -> Person:
         score=1.0,
         from_behind=False,
         hips_seen=True,
+        alone=True,
     )
 
 
