@@ -62,6 +62,8 @@ UNEVEN: Final = (0.955, 0.85)
 """Symmetry of the garment's outline."""
 BESIDE_WAIST: Final = 0.1
 """Units above the new waistband in which old lower clothes would be seen."""
+SKIN_TONES: Final = 18.0
+"""Lab: chroma of a person's skin differs by no more from the face's."""
 LIKELIER: Final = 8.0
 """Times: colours that are so much more frequent in the old clothes than in skin and hair are theirs,"""
 LEAST_LIKELY: Final = 2e-4
@@ -338,7 +340,8 @@ def _left_over(body: Body, garment: Garment, fit: Fit, worn: Worn) -> float:
     if not zone.any():
         return 0.0
     lab = lab_of(body.person.rgb)
-    sure_skin = skin & ((body.person.face > 0) | (dilated(old, 15) == 0))
+    alike = np.abs(lab[..., 1:] - body.person.skin[1:]).max(-1) < SKIN_TONES
+    sure_skin = skin & ((body.person.face > 0) | ((dilated(old, 15) == 0) & alike))
     usual, own = np.maximum(_colours(lab[sure_skin]), _colours(lab[others])), _colours(lab[old])
     at = _bins(lab[zone])
     left = np.zeros(zone.shape, np.uint8)
