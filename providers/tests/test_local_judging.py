@@ -125,9 +125,9 @@ def test_a_collar_that_was_taken_for_skin_is_left() -> None:
     """Of the old top's colour, above the new collar, with the label of skin."""
     body = body_of(Figure())
     labels, rgb = body.person.labels.copy(), body.person.rgb.copy()
-    x, y = np.rint(place(0.0, -0.27)).astype(int)
-    reach = round(0.12 * UNIT)
-    collar = (slice(y - reach // 3, y + reach // 3), slice(x - reach, x + reach))
+    x, y = np.rint(place(0.0, -0.3)).astype(int)
+    reach = round(0.2 * UNIT)
+    collar = (slice(y - reach // 5, y + reach // 5), slice(x - reach, x + reach))
     rgb[collar] = np.median(rgb[labels == Part.UPPER], 0)
     labels[collar] = Part.SKIN
     other = Body(dataclasses.replace(body.person, labels=labels, rgb=rgb))
