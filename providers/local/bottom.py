@@ -67,7 +67,7 @@ class Bottom:
 
 def find_bottom(mask: Mask) -> Bottom:
     """The landmarks. Raise ``ImageUnusable`` where the outline is not that of trousers or a skirt."""
-    box = silhouette_of(mask.astype(np.float32), NO_TROUSERS)
+    box = silhouette_of(mask, NO_TROUSERS)
     middle = (box.left + box.right) / 2
     crotch = _crotch(box, middle)
     centre = float(crotch[0]) if crotch is not None else middle

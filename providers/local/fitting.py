@@ -16,7 +16,8 @@ from .body import ARM_LENGTH, ARMPIT, NECK, Body
 from .bottom import LEFT_LEG, LEG_PARTS, LEG_ROWS, RIGHT_LEG, Bottom
 from .imaging import OUTWARD, SIDES, Floats, Point, Side, length
 from .mesh import Pins, Posed, Sheet, distance_to_segment, pose, sheet_of
-from .top import SLEEVE_PARTS, STATIONS, TORSO, Half, Sleeve, Top
+from .sleeve import STATIONS, Sleeve
+from .top import SLEEVE_PARTS, TORSO, Half, Top
 
 # Tuned by eye on the pairs of about 14 people with 16 garments.
 

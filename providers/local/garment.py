@@ -32,8 +32,9 @@ from .imaging import (
     without_holes,
 )
 from .nets import Nets
-from .silhouette import run_at
-from .top import Top, find_top, has_sleeves, symmetry_of
+from .silhouette import run_at, symmetry_of
+from .sleeve import has_sleeves
+from .top import Top, find_top
 
 Kind: TypeAlias = Literal["upper", "lower", "dress"]
 

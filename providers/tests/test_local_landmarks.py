@@ -16,7 +16,8 @@ from providers.local.bottom import LEG_ROWS, WAIST_ROWS, WIDEST_HIPS, Bottom, fi
 from providers.local.garment import _shape, cut_out, is_plain_shape, kind_of
 from providers.local.imaging import OUTWARD, SIDES, Floats, Mask, Picture, Side, length, picture_of
 from providers.local.silhouette import run_at
-from providers.local.top import LEFT_SLEEVE, RIGHT_SLEEVE, STATIONS, TORSO, Top, find_top, has_sleeves
+from providers.local.sleeve import STATIONS, has_sleeves
+from providers.local.top import LEFT_SLEEVE, RIGHT_SLEEVE, TORSO, Top, find_top
 
 from .mannequins import (
     BOTTOMS,
