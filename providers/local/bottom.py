@@ -1,4 +1,8 @@
-"""Where trousers, shorts and skirts have their waistband, crotch, legs and hem, from the outline of their photo."""
+"""Where trousers, shorts and skirts have their waistband, crotch, legs and hem, from the outline of their photo.
+
+Lengths are in pixels of the garment photo. The shares were found by looking at catalogue photos, where nothing
+else is said.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,12 @@ from .silhouette import NO_TROUSERS, Silhouette, ends_at, not_found, silhouette_
 LEFT_LEG, RIGHT_LEG = 1, 2
 LEG_PARTS: Final[Mapping[Side, int]] = {"left": LEFT_LEG, "right": RIGHT_LEG}
 
+CROTCH_WITHIN: Final = 0.15
+"""Of the width: so far to both sides of the middle the crotch is looked for."""
+HEM_MARGIN: Final = 0.03
+"""Of the height: so far above the last row the search ends, because a hem need not be straight."""
+LOWEST_CROTCH: Final = 0.9
+"""Of the height: a gap that begins lower is a slit."""
 WAISTBAND: Final = 0.015
 """Of the height: where the width of the waistband is measured."""
 WAIST_ROWS: Final = (0.0, 0.5, 1.0)
@@ -30,6 +40,8 @@ WIDEST_HIPS: Final = 1.4
 """Over the waistband; trousers had 1.1 to 1.37. A skirt that is wider flares, and hangs free of the hips."""
 LEG_ROWS: Final = (0.08, 0.25, 0.45, 0.65, 0.85, 0.985)
 """Of the way from the crotch to the hem; of a skirt from the hips."""
+LEG_AT: Final = 0.25
+"""Of the width, from the middle: where a leg is looked for, or half of a skirt."""
 NARROWEST_WAIST: Final = 0.5
 """Of the width below; the bib of dungarees is narrower."""
 LOWEST_WAIST: Final = 0.2
@@ -52,10 +64,13 @@ class Bottom:
     legs: Mapping[Side, Floats]
     """``(6, 2, 2)``: the outer and the inner end of each of ``LEG_ROWS``."""
     top: float
+    """y of the first row."""
     bottom: float
+    """y of the last row."""
 
     @property
     def height(self) -> float:
+        """From the first to the last row, pixels."""
         return self.bottom - self.top
 
     @property
@@ -66,7 +81,10 @@ class Bottom:
 
 
 def find_bottom(mask: Mask) -> Bottom:
-    """The landmarks. Raise ``ImageUnusable`` where the outline is not that of trousers or a skirt."""
+    """The landmarks of the largest piece of the mask, ``(H, W)`` of 0 and 1.
+
+    Raise ``ImageUnusable`` where its outline is not that of trousers or a skirt.
+    """
     box = silhouette_of(mask, NO_TROUSERS)
     middle = (box.left + box.right) / 2
     crotch = _crotch(box, middle)
@@ -84,18 +102,23 @@ def find_bottom(mask: Mask) -> Bottom:
 
 def _crotch(box: Silhouette, middle: float) -> Point | None:
     """The top of the gap between the legs; None where there is no gap."""
+    above_hem = box.mask[: box.bottom - int(HEM_MARGIN * box.height)]
     best: tuple[int, int] | None = None
-    for x in range(int(middle - 0.15 * box.width), int(middle + 0.15 * box.width)):
-        rows = np.flatnonzero(box.mask[: box.bottom - int(0.03 * box.height), x])
+    for x in range(int(middle - CROTCH_WITHIN * box.width), int(middle + CROTCH_WITHIN * box.width)):
+        rows = np.flatnonzero(above_hem[:, x])
         if len(rows) and (best is None or rows.max() < best[1]):
             best = (x, int(rows.max()))
-    if best is None or best[1] > box.row(0.9):
+    if best is None or best[1] > box.row(LOWEST_CROTCH):
         return None
     return np.array(best, np.float64)
 
 
 def _waist(box: Silhouette, centre: float, crotch: Point | None) -> Floats:
-    """Both ends at ``WAIST_ROWS``. How far down the hips are does not depend on the length of legs or skirt."""
+    """Both ends at ``WAIST_ROWS``, ``(3, 2, 2)``.
+
+    How far down the hips are does not depend on the length of legs or skirt. Raise ``ImageUnusable`` where a row is
+    empty.
+    """
     top = box.row(WAISTBAND)
     band = _width(box, top, centre)
     depth = HIPS_BELOW_WAIST * band
@@ -120,16 +143,20 @@ def _has_bib(box: Silhouette, centre: float, crotch: Point | None) -> bool:
 
 
 def _width(box: Silhouette, y: float, centre: float) -> float:
+    """Pixels of what lies nearest to the middle in this row."""
     ends = ends_at(box.mask, y, centre, NO_TROUSERS)
     return ends["right"] - ends["left"]
 
 
 def _leg(box: Silhouette, centre: float, start: float, side: Side, *, split: bool) -> Floats:
-    """Outer and inner ends at ``LEG_ROWS``."""
+    """Outer and inner ends at ``LEG_ROWS``, ``(6, 2, 2)``, of the half of a skirt if it is not ``split``.
+
+    ``start`` is the y from which the rows are counted. Raise ``ImageUnusable`` where a row is empty.
+    """
     rows = []
     for at in LEG_ROWS:
         y = start + at * (box.bottom - start)
-        ends = ends_at(box.mask, y, centre + OUTWARD[side] * 0.25 * box.width, NO_TROUSERS)
+        ends = ends_at(box.mask, y, centre + OUTWARD[side] * LEG_AT * box.width, NO_TROUSERS)
         inner = ends["right" if side == "left" else "left"] if split else centre
         if (inner - centre) * OUTWARD[side] < 0:
             inner = centre
