@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from .body import Body
 from .bottom import Bottom
+from .cutout import TOUCHES_BORDERS
 from .fitting import Fit
-from .garment import TOUCHES_BORDERS, Garment
+from .garment import Garment
 from .imaging import OUTWARD, SIDES, Floats, dilated, lab_of, length, polygon
 from .parsing import EAR_L, EAR_R, Part
 from .top import TORSO, Top

@@ -116,17 +116,15 @@ def silhouette_of(mask: Mask, message: str) -> Silhouette:
 
     ``message`` is ``NO_TOP`` or ``NO_TROUSERS``.
     """
-    box = box_of(largest(mask))
+    box = box_of(largest(mask)) if mask.any() else None
     if box is None or min(box.width, box.height) < SMALLEST:
         raise not_found(message, "a garment that is large enough")
     return box
 
 
-def box_of(mask: Mask) -> Silhouette | None:
-    """The mask as it is, in its box; None where it is empty."""
+def box_of(mask: Mask) -> Silhouette:
+    """The mask as it is, which must have something, in its box."""
     ys, xs = np.where(mask)
-    if not len(xs):
-        return None
     return Silhouette(mask, int(xs.min()), int(xs.max()), int(ys.min()), int(ys.max()))
 
 

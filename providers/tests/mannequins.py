@@ -16,8 +16,9 @@ import numpy as np
 
 from providers.local.body import Body
 from providers.local.bottom import Bottom, find_bottom
+from providers.local.cutout import matte, own_colours
 from providers.local.fitting import Fit, fit_bottom, fit_top
-from providers.local.garment import Garment, Kind, _matte, _own_colours
+from providers.local.garment import Garment, Kind
 from providers.local.imaging import OUTWARD, SIDES, Bools, Floats, Mask, Picture, Point, Shape, Side, lab_of
 from providers.local.parsing import Part
 from providers.local.person import Person
@@ -407,10 +408,10 @@ def garment_of(name: str, cloth: Cloth = "plain", *, neck: float = 0.0, colour: 
     drawing = DRAWINGS[name]
     mask = mask_of(drawing)
     rgb = photo_of(mask, cloth, neck=neck, colour=colour)
-    alpha = _matte(mask)
+    alpha = matte(mask)
     shape: Top | Bottom = find_bottom(mask) if drawing.kind == "lower" else find_top(rgb, mask)
     solid = np.rint(alpha * 255).astype(np.uint8)
-    return Garment(_own_colours(rgb, alpha), solid, drawing.kind, shape, 1.0, ())
+    return Garment(own_colours(rgb, alpha), solid, drawing.kind, shape, 1.0, ())
 
 
 # Both.

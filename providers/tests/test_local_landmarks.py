@@ -13,7 +13,8 @@ import pytest
 from providers.errors import ImageUnusable
 from providers.local import nets
 from providers.local.bottom import LEG_ROWS, WAIST_ROWS, WIDEST_HIPS, Bottom, find_bottom
-from providers.local.garment import _shape, cut_out, is_plain_shape, kind_of
+from providers.local.cutout import cut_out
+from providers.local.garment import is_plain_shape, kind_of, shape_of
 from providers.local.imaging import OUTWARD, SIDES, Floats, Mask, Picture, Side, length, picture_of
 from providers.local.silhouette import run_at
 from providers.local.sleeve import STATIONS, has_sleeves
@@ -449,7 +450,7 @@ def test_sleeves_that_hang_below_a_short_uneven_hem_are_no_legs() -> None:
     sleeves = [(45, 40), (100, 65), (195, 460), (150, 470), (105, 155), (108, 290)]
     mask = mask_of(Drawing([*sleeves, (40, 302), (0, 285)], "upper", {}))
 
-    kind, shape, doubt = _shape(photo_of(mask), mask, None)
+    kind, shape, doubt = shape_of(photo_of(mask), mask, None)
     assert (kind, doubt) == ("upper", "")
     assert isinstance(shape, Top)
     assert all(half.sleeve is not None for half in shape.halves.values())
@@ -461,7 +462,7 @@ def test_an_open_garment_is_refused() -> None:
     mask[60:400, CENTRE - 12 : CENTRE + 12] = 0
 
     with pytest.raises(ImageUnusable, match="an open garment"):
-        _shape(photo_of(mask), mask, None)
+        shape_of(photo_of(mask), mask, None)
 
 
 # The cut-out.
