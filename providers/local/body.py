@@ -14,7 +14,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from .imaging import OUTWARD, SIDES, Bools, Floats, Mask, Point, Shape, Side, along, length
+from .imaging import OUTWARD, SIDES, Bools, Floats, Mask, Point, Shape, Side, along, lab_of, length
 from .parsing import Part
 from .person import ANKLES, ELBOWS, HIPS, INDEX_FINGERS, KNEES, SHOULDERS, WRISTS, Person
 
@@ -308,8 +308,8 @@ class Body:
 
     @functools.cached_property
     def _one_piece(self) -> bool:
-        lab = cv2.cvtColor(self.person.rgb, cv2.COLOR_RGB2LAB)
-        upper, lower = (lab[self.labels == part].astype(np.float32) for part in (Part.UPPER, Part.LOWER))
+        lab = lab_of(self.person.rgb)
+        upper, lower = (lab[self.labels == part] for part in (Part.UPPER, Part.LOWER))
         if len(upper) < 200 or len(lower) < 200:
             return False
         apart = np.abs(np.percentile(upper, (20, 50, 80), 0) - np.percentile(lower, (20, 50, 80), 0))
@@ -318,10 +318,10 @@ class Body:
     @functools.cached_property
     def nude(self) -> float:
         """Lab distance between what is worn above the waist and the person's skin."""
-        upper = cv2.cvtColor(self.person.rgb, cv2.COLOR_RGB2LAB)[self.labels == Part.UPPER]
+        upper = lab_of(self.person.rgb)[self.labels == Part.UPPER]
         if not len(upper):
             return 99.0
-        return float(np.linalg.norm(np.median(upper.astype(np.float32), 0) - self.person.skin))
+        return float(np.linalg.norm(np.median(upper, 0) - self.person.skin))
 
     def one_piece(self) -> bool:
         """Whether upper and lower clothes look like one garment: a dress."""

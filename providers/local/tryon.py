@@ -22,7 +22,9 @@ from .garment import Garment, Kind
 from .imaging import Bools, Picture, shrunk
 from .nets import Nets
 from .top import Top
-from .wearing import Worn, wear_bottom, wear_top
+from .wearing import Worn
+from .wearing_bottom import wear_bottom
+from .wearing_top import wear_top
 
 LONGEST_SIDE: Final = 1024
 """Pixels, of both photos and of the picture; everything was tuned at this size."""

@@ -23,7 +23,9 @@ from providers.local.imaging import OUTWARD, SIDES, Bools, Floats, Mask, Picture
 from providers.local.parsing import Part
 from providers.local.person import Person
 from providers.local.top import Top, find_top
-from providers.local.wearing import Worn, wear_bottom, wear_top
+from providers.local.wearing import Worn
+from providers.local.wearing_bottom import wear_bottom
+from providers.local.wearing_top import wear_top
 
 Colour: TypeAlias = tuple[int, int, int]
 Corners: TypeAlias = Sequence[tuple[float, float]]
