@@ -28,6 +28,8 @@ from .wearing import Worn
 LEAST: Final = 0.40
 """Confidence below which no picture is given."""
 
+SCORE: Final = (0.85, 0.5)
+"""Of the pose net: of people clearly seen 0.9 and more."""
 FRONT: Final = (0.40, 0.52)
 """Shoulder width over torso length: at the first the person is seen from the side, at the second from the front."""
 STRETCH: Final = (1.45, 2.3)
@@ -136,15 +138,33 @@ def _of_person(body: Body, garment: Garment) -> Iterator[Finding]:
         "Person photo: it lies on its side or upside down. Turn it upright.",
     )
     yield Finding(
-        _factor(person.score, (0.85, 0.5), 0.5),
+        _factor(person.score, SCORE, 0.5),
         "The person is hard to make out; a clearer photo works better.",
         "Person photo: the person is hard to make out. Use a clear photo of one person who faces the camera.",
+    )
+    yield Finding(
+        1.0 if person.alone else 0.6,
+        "Somebody else is in the photo; only one person is dressed.",
+        "Person photo: it shows more than one person. Use a photo of one person alone.",
+    )
+    yield Finding(
+        0.3 if person.from_behind else 1.0,
+        "The person seems to be seen from behind; a photo from the front works better.",
+        "Person photo: the person is seen from behind. Use a photo from the front.",
     )
     yield Finding(
         _factor(body.unit / (body.torso_length + 1e-6), (FRONT[1], FRONT[0])),
         "The person seems turned to the side; a photo from the front works better.",
         "Person photo: the person is turned to the side. Use a photo from the front.",
     )
+    yield from _of_frame(body)
+    if isinstance(garment.shape, Top):
+        yield from _of_arms(body, garment.shape)
+
+
+def _of_frame(body: Body) -> Iterator[Finding]:
+    """How much of the person the photo shows."""
+    person = body.person
     yield Finding(
         min(
             _factor(body.torso_length / body.unit, SHORT_TORSO),
@@ -154,45 +174,32 @@ def _of_person(body: Body, garment: Garment) -> Iterator[Finding]:
         "Person photo: it shows little more than head and shoulders. Use a photo that shows the person down to the "
         "hips at least.",
     )
-    yield Finding(
-        1.0 if person.alone else 0.6,
-        "Somebody else is in the photo; only one person is dressed.",
-        "Person photo: it shows more than one person. Use a photo of one person alone.",
-    )
-    if person.from_behind:
-        yield Finding(
-            0.3,
-            "The person seems to be seen from behind; a photo from the front works better.",
-            "Person photo: the person is seen from behind. Use a photo from the front.",
-        )
-    if isinstance(garment.shape, Top):
-        arms = min(body.arms[side].length for side in SIDES) / body.unit
-        sides = [side for side in SIDES if garment.shape.halves[side].sleeve is not None]
-        height, width = body.shape
-        out = [
-            side for side in sides if not (0 <= body.fingers[side][0] < width and 0 <= body.fingers[side][1] < height)
-        ]
-        if out:
-            yield Finding(
-                0.6,
-                "A hand is not in the photo, so a sleeve may look wrong.",
-                "Person photo: a hand is not in the photo. Use a photo that shows the person down to the knees.",
-            )
-        sleeved = any(half.sleeve is not None for half in garment.shape.halves.values())
-        yield Finding(
-            _factor(arms, SHORT_ARM, 0.55 if sleeved else 0.8),
-            "An arm points towards the camera or leaves the photo; arms hanging down work better.",
-            "Person photo: an arm points towards the camera or leaves the photo. Use a photo with both arms hanging.",
-        )
     below_hips = (body.shape[0] - max(float(body.hips[side][1]) for side in SIDES)) / body.unit
+    if below_hips < 0:
+        factor = HIPS_OUTSIDE
+    else:
+        factor = _factor(below_hips, BELOW_HIPS, HIPS_AT_THE_EDGE) if person.hips_seen else HIPS_AT_THE_EDGE
     yield Finding(
-        HIPS_OUTSIDE
-        if below_hips < 0
-        else _factor(below_hips, BELOW_HIPS, HIPS_AT_THE_EDGE)
-        if person.hips_seen
-        else HIPS_AT_THE_EDGE,
+        factor,
         "The person's hips are not in the photo; one that shows them works better.",
         "Person photo: it ends above the hips. Use a photo that shows the person down to the knees at least.",
+    )
+
+
+def _of_arms(body: Body, top: Top) -> Iterator[Finding]:
+    """Whether the sleeves have arms to lie on."""
+    height, width = body.shape
+    sleeved = [side for side in SIDES if top.halves[side].sleeve is not None]
+    hands = [body.fingers[side] for side in sleeved]
+    yield Finding(
+        1.0 if all(0 <= x < width and 0 <= y < height for x, y in hands) else 0.6,
+        "A hand is not in the photo, so a sleeve may look wrong.",
+        "Person photo: a hand is not in the photo. Use a photo that shows the person down to the knees.",
+    )
+    yield Finding(
+        _factor(min(body.arms[side].length for side in SIDES) / body.unit, SHORT_ARM, 0.55 if sleeved else 0.8),
+        "An arm points towards the camera or leaves the photo; arms hanging down work better.",
+        "Person photo: an arm points towards the camera or leaves the photo. Use a photo with both arms hanging.",
     )
 
 
