@@ -124,6 +124,7 @@ def wear(body: Body, piece: Garment) -> tuple[Worn, list[judging.Finding]]:
 def _read(data: bytes) -> Picture:
     """RGB; what is transparent becomes white, as in a catalogue."""
     with Image.open(io.BytesIO(data)) as image:
+        image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG is read at a fraction of its size
         opaque: Image.Image = image
         if image.has_transparency_data:
             opaque = Image.new("RGBA", image.size, "white")
