@@ -32,7 +32,7 @@ Corners: TypeAlias = Sequence[tuple[float, float]]
 
 # People.
 
-ArmPose: TypeAlias = Literal["hanging", "bent", "spread", "one bent"]
+ArmPose: TypeAlias = Literal["hanging", "bent", "spread", "one bent", "one before"]
 
 UNIT: Final = 90.0
 """Pixels."""
@@ -54,8 +54,13 @@ LEG: Final = (0.32, 0.26, 0.185, 0.19, 0.10)
 LEG_AT: Final = (0.0, 0.22, 0.5, 0.68, 1.0)
 WAISTBAND: Final = 1.2
 """Depth at which the lower clothes begin."""
-ANGLES: Final[Mapping[str, tuple[float, float]]] = {"hanging": (15, 8), "bent": (42, -38), "spread": (65, 60)}
-"""Degrees, outwards from straight down: upper arm, forearm."""
+ANGLES: Final[Mapping[str, tuple[float, float]]] = {
+    "hanging": (15, 8),
+    "bent": (42, -38),
+    "spread": (65, 60),
+    "before": (20, -70),
+}
+"""Degrees, outwards from straight down: upper arm, forearm. "One" is the arm on the image's right, the other hangs."""
 
 SKIN: Final[Colour] = (205, 160, 135)
 HAIR: Final[Colour] = (70, 45, 30)
@@ -78,6 +83,8 @@ class Figure:
     """Depth at which the upper clothes end."""
     legs: float = 0.98
     """Of the leg, that the lower clothes cover; negative: there are none."""
+    long_hair: bool = False
+    """Over the shoulders, down to the chest."""
     upper: Colour = LOUD
     lower: Colour = NAVY
     cropped: bool = False
@@ -103,7 +110,8 @@ def place(lateral: float, depth: float) -> Point:
 
 def arm_of(figure: Figure, side: Side) -> list[Point]:
     """Shoulder, elbow, wrist and finger tip, pixels."""
-    pose = {"left": "hanging", "right": "bent"}[side] if figure.arms == "one bent" else figure.arms
+    _, one, other = figure.arms.rpartition("one ")
+    pose = "hanging" if one and side == "left" else other
     points = [place(0.5 * OUTWARD[side], 0.0)]
     upper, lower = (np.radians(angle) for angle in ANGLES[pose])
     for angle, size in ((upper, UPPER_ARM), (lower, FOREARM), (lower, HAND)):
@@ -208,6 +216,10 @@ def labels_of(figure: Figure) -> Mask:
     for arm in arms:
         labels[_limb(shape, arm[2:], (0.0, 0.5, 1.0), (0.085, 0.12, 0.07), 1.0)] = Part.SKIN
     labels[_ellipse(shape, place(0, -0.82), 0.33, 0.40) > 0] = Part.HAIR
+    if figure.long_hair:
+        for side in SIDES:
+            strand = [(0.15, -0.6), (0.33, -0.8), (0.44, -0.1), (0.40, 0.55), (0.22, 0.5), (0.19, -0.2)]
+            labels[_polygon(shape, [(OUTWARD[side] * x, y) for x, y in strand])] = Part.HAIR
     labels[_ellipse(shape, place(0, -0.70), 0.25, 0.36) > 0] = Part.SKIN
     return labels[: round((SHOULDERS_Y + TORSO + 0.25) * UNIT)].copy() if figure.cropped else labels
 
@@ -353,6 +365,12 @@ TOPS: Final[Mapping[str, Drawing]] = {
     "crop top": _sleeved(SHORT, 240),
     "tunic": _sleeved(SHORT, 500, 115),
     "tank top": _sleeveless([(50, 40), (78, 54), (72, 110), (105, 165), (107, 380)], (78, 54)),
+    "turtleneck": Drawing(
+        corners=[(40, 5), (44, 40), (100, 65), *SHORT, (105, 155), (105, 380)],
+        kind="upper",
+        points={"armpit": (105, 155), "shoulder": (105, 70), "hem": (105, 380), "collar": (40, 5), "cuff": (148, 160)},
+        sleeves=True,
+    ),
     "halter": _sleeveless([(28, 40), (40, 43), (98, 150), (102, 380)], (40, 43)),
     "off-shoulder": Drawing(
         corners=[(130, 50), (165, 150), (125, 165), (104, 110), (104, 330)],

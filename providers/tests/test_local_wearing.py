@@ -915,3 +915,46 @@ def test_a_pattern_like_skin_on_trousers_is_no_skin() -> None:
     assert on.sum() > 300
     assert (labels[on] == Part.LOWER).mean() > 0.9
     assert all(labels[y, x] == Part.SKIN for x, y in hands)
+
+
+# Where head, hair and hands lie before the garment.
+
+BEFORE_IT: Mapping[str, Figure] = {
+    "hair over the shoulders": Figure(long_hair=True),
+    "hand before the belly": Figure(arms="one before"),
+    "both": Figure(arms="one before", long_hair=True, sleeves=0.0),
+    "hands on the hips": Figure(arms="bent"),
+}
+
+
+def head_hair_and_hands(figure: Figure) -> Bools:
+    """Not the rim of the hands, which the old clothes may have coloured."""
+    body = body_of(figure)
+    skin, hair = body.labels == Part.SKIN, body.labels == Part.HAIR
+    kept = hair | (skin & (body.height_map() > (body.shoulder_middle - body.person.chin)[1]))
+    clean = skin & (dilated(body.labels == Part.UPPER, 7) == 0)
+    for side in SIDES:
+        _, _, wrist, finger = arm_of(figure, side)
+        hand = cv2.circle(np.zeros_like(body.labels), np.rint((wrist + finger) / 2).astype(int).tolist(), 14, (1,), -1)
+        assert (clean & (hand > 0)).sum() > 150
+        kept |= clean & (hand > 0)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        *itertools.product(list(BEFORE_IT)[:3], ["t-shirt", "turtleneck", "long-sleeved", "dress"]),
+        *itertools.product(["hands on the hips"], ["trousers", "skirt", "tunic"]),
+    ],
+)
+def test_what_lies_before_the_garment_is_the_photo_bit_for_bit(before: str, name: str) -> None:
+    """Up to its very edge, where the soft masks of garment and person overlap."""
+    figure = BEFORE_IT[before]
+    outfit, kept = dressed(figure, name, "checkerboard"), head_hair_and_hands(figure)
+    rim = kept & (dilated(outfit.worn.alpha > 0.5, 13) > 0)
+
+    assert rim.sum() > 10, "they meet"
+    assert (outfit.worn.picture == outfit.photo).all(-1)[kept].all()
+    assert not outfit.worn.changed[kept].any()
+    assert (outfit.worn.alpha[kept] < 0.5).all()
