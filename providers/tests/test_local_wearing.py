@@ -958,3 +958,67 @@ def test_what_lies_before_the_garment_is_the_photo_bit_for_bit(before: str, name
     assert (outfit.worn.picture == outfit.photo).all(-1)[kept].all()
     assert not outfit.worn.changed[kept].any()
     assert (outfit.worn.alpha[kept] < 0.5).all()
+
+
+# The light across arms that are painted, as it falls on what is seen of them.
+
+
+def with_lit_arms(figure: Figure, light_at: Callable[[Side, Floats], Floats], *, sleeved: Side | None = None) -> Body:
+    """``light_at``: factor of an arm's light, by side and across it; the arm on ``sleeved`` is in a long sleeve."""
+    body = body_of(figure)
+    rgb, labels = body.person.rgb.astype(np.float64), body.labels.copy()
+    for side, (distance, across) in body.arm_charts().items():
+        arm = (labels == Part.SKIN) & (np.abs(across) < 1.3) & (distance > 0)
+        rgb[arm] *= light_at(side, np.clip(across[arm], -1, 1))[:, None]
+        if side == sleeved:
+            hidden = arm & (distance < 0.95 * body.arms[side].length)
+            labels[hidden], rgb[hidden] = Part.UPPER, LOUD
+    return Body(replace(body.person, rgb=np.rint(rgb).astype(np.uint8), labels=labels))
+
+
+def light_across(outfit: Outfit, where: Bools, across: Floats, at: float) -> float:
+    grey = outfit.worn.picture.mean(-1)
+    near = where & (np.abs(across - at) < 0.12)
+    assert near.sum() > 30
+    return float(np.median(grey[near]))
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_light_falls_off_across_a_painted_arm_as_on_its_part_that_is_seen(side: Side) -> None:
+    """To both of its edges: an arm is round."""
+    body = with_lit_arms(Figure(arms="spread", sleeves=0.55), lambda _, across: 1 - 0.35 * across**2)
+    outfit = outfit_of(body, garment_of("tank top"))
+    painted, distance, across = painted_arm(outfit, side)
+    seen = (body.labels == Part.SKIN) & (np.abs(across) < 0.9)
+    seen &= (distance > distance[painted].max() + 0.1 * UNIT) & (distance < 0.9 * body.arms[side].length)
+    painted &= distance > 0.45 * UNIT
+    for edge in (-0.7, 0.7):
+        fall_painted, fall_seen = (
+            1 - light_across(outfit, where, across, edge) / light_across(outfit, where, across, 0.0)
+            for where in (painted, seen)
+        )
+        assert fall_seen > 0.12, "as it was drawn"
+        # Softer, as it is found at half the size: an arm here is but 25 pixels wide.
+        assert 0.5 < fall_painted / fall_seen < 1.2
+
+
+def test_an_arm_that_is_not_seen_at_all_is_painted_round() -> None:
+    outfit = outfit_of(body_of(FIGURES["in long sleeves"]), garment_of("tank top"))
+    for side in SIDES:
+        painted, distance, across = painted_arm(outfit, side)
+        painted &= (distance > 0.9 * UNIT) & (distance < 1.5 * UNIT)
+        middle = light_across(outfit, painted, across, 0.0)
+        for edge in (-0.75, 0.75):
+            assert 0.7 < light_across(outfit, painted, across, edge) / middle < 0.93
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_an_arm_in_a_sleeve_is_lit_from_where_the_bare_one_is(side: Side) -> None:
+    """Light from the image's left falls on the outer edge of the one, and on the inner edge of the other."""
+    body = with_lit_arms(Figure(sleeves=0.0), lambda arm, across: 0.8 - 0.2 * OUTWARD[arm] * across, sleeved=side)
+    outfit = outfit_of(body, garment_of("tank top"))
+    painted, distance, across = painted_arm(outfit, side)
+    painted &= (distance > 0.9 * UNIT) & (distance < 1.5 * UNIT)
+    bright, dark = (light_across(outfit, painted, across, at * OUTWARD[side]) for at in (-0.6, 0.6))
+
+    assert dark / bright == pytest.approx(0.68 / 0.92, abs=0.08)
