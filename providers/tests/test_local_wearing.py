@@ -938,7 +938,7 @@ def head_hair_and_hands(figure: Figure) -> Bools:
         hand = cv2.circle(np.zeros_like(body.labels), np.rint((wrist + finger) / 2).astype(int).tolist(), 14, (1,), -1)
         assert (clean & (hand > 0)).sum() > 150
         kept |= clean & (hand > 0)
-    return kept
+    return np.asarray(kept)
 
 
 @pytest.mark.parametrize(
