@@ -319,6 +319,7 @@ def _samples(lab: Floats, person: Bools, figure: _Figure, regions: _Regions, ski
 def _priors(figure: _Figure, regions: _Regions) -> dict[Part, Floats]:
     """What it costs to give a part to a pixel there, in units of the mixtures' energy."""
     height = along(figure.shape, figure.ears, figure.up)
+    above_shoulders = along(figure.shape, figure.shoulders, figure.up) / figure.unit
     below_hips = np.maximum(along(figure.shape, figure.hips, -figure.up) / figure.unit, -9)
     face, neck, hands, arms, legs = regions.face, regions.neck, regions.hands, regions.arms, regions.legs
 
@@ -331,6 +332,7 @@ def _priors(figure: _Figure, regions: _Regions) -> dict[Part, Floats]:
         + 3.5 * (regions.torso > 0) * (1 - arms) * (1 - dilated(neck, 9)),
         Part.HAIR: 6 * beyond(regions.head, 0.0) + 6 * (face > 0) * (height < 0.2 * figure.head_width),
         Part.UPPER: 9 * beyond(regions.torso | arms, 0.06)
+        + 8 * np.maximum(above_shoulders - 0.15, 0)
         + 25 * np.maximum(below_hips - 0.25, 0)
         + 5 * (face > 0)
         + 2.5 * (hands > 0)

@@ -20,6 +20,8 @@ from .imaging import SIDES, Bools, Floats, Layer, dilated, disc, over, smooth, s
 from .parsing import Part
 from .wearing import COVERED, CUFF, EDGE, FEWEST, SEEN, Wearing, Worn
 
+SEAM: Final = 7
+"""Pixels: so near to what is worn above the waist there is no background behind a person."""
 ABOVE_CROTCH: Final = 0.15
 """Units below the hip joints: down to there a bottom is of one piece."""
 
@@ -111,6 +113,7 @@ class _WearingBottom(Wearing):
         skin = rest & self.old & smooth(legs, 2.0) & (self.depth > self.fit.hem - 0.1 * self.unit)
         sleeve = self.sleeves & self.person & (alpha < 0.5) & ~self.old
         background = rest & ~skin & ~(self.skin & ~bare) & ~sleeve & ~(self.hands & self.skin)
+        background &= ~(self.person & (dilated(self.upper, SEAM) > 0))  # under the soft edge of the waistband
         base = self.photo
         if background.sum() > FEWEST:
             base = repair.fill_background(base, background.astype(np.uint8), self.person)
