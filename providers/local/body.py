@@ -14,8 +14,8 @@ from typing import Final
 import cv2
 import numpy as np
 
+from .figure import Part
 from .imaging import OUTWARD, SIDES, Bools, Floats, Mask, Point, Shape, Side, along, lab_of, length
-from .parsing import Part
 from .person import ANKLES, ELBOWS, HIPS, INDEX_FINGERS, KNEES, SHOULDERS, WRISTS, Person
 
 # Units, from anthropometric tables (Drillis and Contini 1966) and looking at about 30 people.

@@ -15,9 +15,9 @@ import numpy as np
 from ..errors import ImageUnusable
 from .bottom import Bottom, find_bottom
 from .cutout import cut_out, is_as_large_as_a_garment, matte, own_colours
+from .figure import EAR_L, EAR_R, MOUTH_L, MOUTH_R, NOSE
 from .imaging import Bools, Mask, Picture, Point, disc, length
 from .nets import Nets, Pose
-from .parsing import EAR_L, EAR_R, MOUTH_L, MOUTH_R, NOSE
 from .person import INDEX_FINGERS, SHOULDERS, WRISTS
 from .silhouette import SMALLEST, Indices, Silhouette, box_of, run_at
 from .sleeve import has_sleeves

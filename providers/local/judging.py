@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from .body import Body
 from .bottom import Bottom
 from .cutout import TOUCHES_BORDERS
+from .figure import EAR_L, EAR_R, Part
 from .fitting import Fit
 from .garment import Garment
 from .imaging import OUTWARD, SIDES, Floats, dilated, lab_of, length, polygon
-from .parsing import EAR_L, EAR_R, Part
 from .top import TORSO, Top
 from .wearing import Worn
 

@@ -9,49 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final, TypeAlias, cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ImageUnusable
+from .figure import ARMS, LEGS, Figure, Part, Regions, limbs, regions_of
 from .imaging import (
     Bools,
     Floats,
     Mask,
     Picture,
     Point,
-    Shape,
     along,
-    blurred,
     dilated,
-    disc,
     distance_to,
     grey_of,
     guided,
     lab_of,
-    length,
-    polygon,
     shrunk,
     soft,
-    thick_line,
 )
-
-
-class Part(IntEnum):
-    """What a pixel shows."""
-
-    BACKGROUND = 0
-    SKIN = 1
-    HAIR = 2
-    UPPER = 3
-    """Clothes above the waist."""
-    LOWER = 4
-    """Clothes below it."""
-    SHOES = 5
-
+from .waist import ARM_PRIOR, straighten_waist
 
 PARSING_SIDE: Final = 420
 """Pixels of the longer side; more costs time and parses no better."""
@@ -59,21 +39,6 @@ COLOURS: Final = {Part.SKIN: 2, Part.HAIR: 3, Part.UPPER: 4, Part.LOWER: 3, Part
 """Gaussians in the mixture of each part."""
 BARE_LEGS: Final = 0.4
 """Units of distance by which skin is less likely on legs than on arms."""
-WAIST_STEP: Final = 2
-"""Rows by which the waist may rise or fall from one column to the next, at parsing size."""
-WAIST_BEND: Final = 10.0
-"""Energy that such a row costs."""
-WAIST_TILTS: Final = tuple(np.linspace(-0.12, 0.12, 7).tolist())
-"""Rows to a column by which a waist may slope as a whole."""
-WAIST_REACH: Final = 0.08
-"""Units by which it may differ from a straight line. Where both clothes are of one cloth the colours tell nothing."""
-FORBIDDEN: Final = 1e6
-ARM_PRIOR: Final = 2.0
-"""What lower clothes cost on the arms."""
-LOOKS_LOWER: Final = 1.5
-"""Energy by which what hangs below the waist beside an arm is lower clothes rather than a sleeve."""
-TEXTURES_APART: Final = 8.0
-"""Lab lightness: where the local deviations of upper and lower clothes differ by so much, one has a pattern."""
 ISLAND: Final = 0.004
 ISLAND_OF_SKIN: Final = 0.15
 """Squares of the unit: smaller pieces of a part belong to what lies around them."""
@@ -90,15 +55,6 @@ BROAD_STRAND: Final = 0.15
 MAX_SAMPLES: Final = 2000
 RANDOM_SEED: Final = 7
 """OpenCV's EM draws from a generator per thread; seeded anew, the same photo parses the same."""
-
-# Landmarks of BlazePose, for the parts that only parsing looks at.
-NOSE, EAR_L, EAR_R, MOUTH_L, MOUTH_R = 0, 7, 8, 9, 10
-SHOULDER_L, SHOULDER_R, HIP_L, HIP_R = 11, 12, 23, 24
-ARMS: Final = ((11, 13, 15), (12, 14, 16))
-HANDS: Final = ((15, 19, 17), (16, 20, 18))
-"""Wrist, index finger, little finger."""
-LEGS: Final = ((23, 25, 27), (24, 26, 28))
-FEET: Final = ((29, 31), (30, 32))
 
 Samples: TypeAlias = dict[Part, Floats]
 """Lab colours of a part, ``(N, 3)`` float32."""
@@ -120,65 +76,6 @@ class Parsed:
     side: Point
 
 
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """The joints at parsing size, and a frame on the body."""
-
-    joints: Floats
-    unit: float
-    """The shoulder width."""
-    shape: Shape
-
-    @property
-    def shoulders(self) -> Point:
-        return cast("Point", (self.joints[SHOULDER_L] + self.joints[SHOULDER_R]) / 2)
-
-    @property
-    def hips(self) -> Point:
-        return cast("Point", (self.joints[HIP_L] + self.joints[HIP_R]) / 2)
-
-    @property
-    def up(self) -> Point:
-        up = self.shoulders - self.hips
-        return up / (length(up) + 1e-6)
-
-    @property
-    def side(self) -> Point:
-        """Towards the person's left."""
-        side = np.array([-self.up[1], self.up[0]])
-        return -side if side @ (self.joints[SHOULDER_L] - self.joints[SHOULDER_R]) < 0 else side
-
-    @property
-    def head_width(self) -> float:
-        return max(length(self.joints[EAR_L] - self.joints[EAR_R]), 0.3 * self.unit)
-
-    @property
-    def ears(self) -> Point:
-        return cast("Point", (self.joints[EAR_L] + self.joints[EAR_R]) / 2)
-
-    @property
-    def chin(self) -> Point:
-        return cast("Point", (self.joints[MOUTH_L] + self.joints[MOUTH_R]) / 2 - self.up * 0.38 * self.head_width)
-
-
-@dataclass(frozen=True, slots=True)
-class _Regions:
-    """Where the joints say that something must be; masks at parsing size."""
-
-    face: Mask
-    head: Mask
-    neck: Mask
-    hands: Mask
-    arms: Mask
-    torso: Mask
-    chest: Mask
-    """Surely the upper clothes: no further down than 55 % of the torso, or cropped jackets swallow the jeans."""
-    legs: Mask
-    thighs: Mask
-    """Surely the lower clothes."""
-    feet: Mask
-
-
 def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Parsed:
     """Label every pixel of the person. Raise ``ImageUnusable`` where face or torso are hidden."""
     small = shrunk(rgb, PARSING_SIDE)
@@ -186,13 +83,13 @@ def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Pa
     lab = lab_of(cast("Picture", cv2.GaussianBlur(small, (0, 0), 0.8)))
     shape = (lab.shape[0], lab.shape[1])
     person = cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_AREA) > 0
-    figure = _Figure(joints * scale, shoulder_width * scale, shape)
-    regions = _regions(figure)
+    figure = Figure(joints * scale, shoulder_width * scale, shape)
+    regions = regions_of(figure)
     skin = _skin_of_face(lab[(regions.face > 0) & person])
     samples = _samples(lab, person, figure, regions, skin)
     energies = _energies(samples, _priors(figure, regions), lab)
     labels = _most_likely(energies, grey_of(small))
-    _straighten_waist(labels, energies, lab[..., 0], figure, regions)
+    straighten_waist(labels, energies, lab[..., 0], figure, regions)
     labels[~person] = Part.BACKGROUND
     _join_islands(labels, person, list(samples), figure, regions)
     _drop_hair_specks(labels, energies, figure)
@@ -207,71 +104,6 @@ def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Pa
     )
 
 
-def _regions(figure: _Figure) -> _Regions:
-    joints, unit, shape = figure.joints, figure.unit, figure.shape
-    up, side, head_width = figure.up, figure.side, figure.head_width
-    face = np.zeros(shape, np.uint8)
-    middle = joints[NOSE] + up * 0.05 * head_width
-    axes = (int(0.36 * head_width), int(0.5 * head_width))
-    cv2.ellipse(face, (int(middle[0]), int(middle[1])), axes, 0, 0, 360, (1,), -1)
-    hands = np.zeros(shape, np.uint8)
-    for wrist, index, little in HANDS:
-        knuckles = (joints[index] + joints[little]) / 2
-        centre = (joints[wrist] + joints[index] + joints[little]) / 3 + 0.35 * (knuckles - joints[wrist])
-        hands |= disc(shape, centre, max(2, int(0.14 * unit)))
-    legs = _limbs(shape, [joints[list(leg)] for leg in LEGS], 0.2 * unit)
-    legs[: int(max(0, figure.hips[1] - 0.05 * unit))] = 0
-    thighs = [np.array([joints[hip] * 0.75 + joints[knee] * 0.25, joints[knee]]) for hip, knee, _ in LEGS]
-    return _Regions(
-        face=face,
-        head=disc(shape, figure.ears + up * 0.2 * head_width, int(0.95 * head_width)),
-        neck=polygon(
-            shape,
-            [
-                figure.chin + side * 0.16 * unit,
-                figure.chin - side * 0.16 * unit,
-                figure.shoulders - side * 0.2 * unit + up * 0.08 * unit,
-                figure.shoulders + side * 0.2 * unit + up * 0.08 * unit,
-            ],
-        ),
-        hands=hands,
-        arms=_limbs(shape, [joints[list(arm)] for arm in ARMS], 0.16 * unit),
-        torso=polygon(
-            shape,
-            [
-                joints[SHOULDER_R] - side * 0.1 * unit + up * 0.1 * unit,
-                joints[SHOULDER_L] + side * 0.1 * unit + up * 0.1 * unit,
-                joints[HIP_L] + side * 0.1 * unit,
-                joints[HIP_R] - side * 0.1 * unit,
-            ],
-        ),
-        chest=polygon(
-            shape,
-            [
-                joints[SHOULDER_R] + side * 0.08 * unit - up * 0.12 * unit,
-                joints[SHOULDER_L] - side * 0.08 * unit - up * 0.12 * unit,
-                joints[HIP_L] * 0.55 + joints[SHOULDER_L] * 0.45 - side * 0.05 * unit,
-                joints[HIP_R] * 0.55 + joints[SHOULDER_R] * 0.45 + side * 0.05 * unit,
-            ],
-        )
-        & (1 - dilated(hands, 5)),
-        legs=legs,
-        thighs=_limbs(shape, thighs, 0.09 * unit),
-        feet=_limbs(shape, [joints[list(foot)] for foot in FEET], 0.09 * unit),
-    )
-
-
-def _limbs(shape: Shape, limbs: list[Floats], radius: float) -> Mask:
-    """Thick lines with round ends and joints."""
-    mask = np.zeros(shape, np.uint8)
-    for limb in limbs:
-        points = np.round(limb)
-        mask |= thick_line(shape, points, max(1, int(2 * radius)))
-        for point in points:
-            mask |= disc(shape, point, radius)
-    return mask
-
-
 def _skin_of_face(colours: Floats) -> Floats:
     """The face's Lab colours without eyes, mouth and beard."""
     if len(colours) < 20:
@@ -283,7 +115,7 @@ def _skin_of_face(colours: Floats) -> Floats:
     return colours[usual] if usual.sum() > 20 else colours
 
 
-def _samples(lab: Floats, person: Bools, figure: _Figure, regions: _Regions, skin: Floats) -> Samples:
+def _samples(lab: Floats, person: Bools, figure: Figure, regions: Regions, skin: Floats) -> Samples:
     """Colours of each part from where it must be; a part that is not seen is left out."""
     tone = np.median(skin, 0)
     skinlike = (np.abs(lab[..., 1:] - tone[1:]).max(-1) < 14) & (np.abs(lab[..., 0] - tone[0]) < 60)
@@ -316,7 +148,7 @@ def _samples(lab: Floats, person: Bools, figure: _Figure, regions: _Regions, ski
     return samples
 
 
-def _priors(figure: _Figure, regions: _Regions) -> dict[Part, Floats]:
+def _priors(figure: Figure, regions: Regions) -> dict[Part, Floats]:
     """What it costs to give a part to a pixel there, in units of the mixtures' energy."""
     height = along(figure.shape, figure.ears, figure.up)
     above_shoulders = along(figure.shape, figure.shoulders, figure.up) / figure.unit
@@ -368,96 +200,6 @@ def _most_likely(energies: Mapping[Part, Floats], grey: Floats) -> Mask:
     return cast("Mask", np.array(parts, np.uint8)[np.argmax(smooth, 0)])
 
 
-def _straighten_waist(
-    labels: Mask, energies: Mapping[Part, Floats], lightness: Floats, figure: _Figure, regions: _Regions
-) -> None:
-    """One line between upper and lower clothes, from side to side: the cheapest by dynamic programming. In place.
-
-    Pixel by pixel a pattern of the one is taken for the other wherever their colours meet.
-    """
-    if Part.LOWER not in energies:
-        return
-    trunk = ((labels == Part.UPPER) | (labels == Part.LOWER)) & (regions.arms == 0)
-    top, bottom = figure.shoulders[1] + 0.3 * figure.unit, figure.hips[1] + 0.7 * figure.unit
-    rows = slice(int(np.clip(top, 0, labels.shape[0] - 2)), int(np.clip(bottom, 2, labels.shape[0])))
-    middle = np.abs(np.arange(labels.shape[1]) - (figure.shoulders[0] + figure.hips[0]) / 2) < 0.75 * figure.unit
-    columns = np.flatnonzero(trunk[rows].any(0) & middle)
-    if len(columns) < 5 or rows.stop - rows.start < 5:
-        return
-    preferred = np.clip(energies[Part.UPPER] - energies[Part.LOWER], -8, 8) + _by_texture(lightness, regions)
-    gain = np.where(trunk[rows][:, columns], preferred[rows][:, columns], 0)
-    # What it costs to begin the lower clothes at each row: everything above is upper.
-    cost = np.concatenate([np.zeros((1, len(columns))), np.cumsum(gain, 0)])
-    path = _cheapest(_near_a_line(cost, columns, WAIST_REACH * figure.unit))
-    row_numbers = np.arange(rows.start, rows.stop)[:, None]
-    part = np.where(row_numbers < rows.start + path[None], Part.UPPER, Part.LOWER)
-    window = labels[rows][:, columns]
-    labels[rows.start : rows.stop, columns] = np.where(trunk[rows][:, columns], part, window)
-    waist = np.interp(np.arange(labels.shape[1]), columns, rows.start + path)
-    _clear_below(waist, labels, preferred + ARM_PRIOR * (regions.arms > 0))
-
-
-def _clear_below(waist: Floats, labels: Mask, preferred: Floats) -> None:
-    """Give upper pieces that hang below the waist to the lower clothes where they look like them. In place.
-
-    ``preferred`` is how much each pixel speaks for the lower clothes.
-    """
-    below = np.arange(len(labels))[:, None] >= waist
-    count, pieces = cv2.connectedComponents(((labels == Part.UPPER) & below).astype(np.uint8), connectivity=4)
-    for index in range(1, count):
-        piece = pieces == index
-        if preferred[piece].mean() > LOOKS_LOWER:
-            labels[piece] = Part.LOWER
-
-
-def _by_texture(lightness: Floats, regions: _Regions) -> Floats:
-    """How much the texture speaks for the lower clothes, where it tells them from the upper ones."""
-    mean = blurred(lightness, 4.0)
-    texture = np.sqrt(np.maximum(blurred(lightness * lightness, 4.0) - mean * mean, 0))
-    chest, thighs = texture[regions.chest > 0], texture[regions.thighs > 0]
-    if not len(chest) or not len(thighs):
-        return np.zeros_like(lightness)
-    above, below = float(np.median(chest)), float(np.median(thighs))
-    if abs(above - below) < TEXTURES_APART:
-        return np.zeros_like(lightness)
-    return np.clip((np.abs(texture - above) - np.abs(texture - below)) / 3, -6, 6)
-
-
-def _near_a_line(cost: Floats, columns: NDArray[np.intp], reach: float) -> Floats:
-    """The cost, forbidding what lies further than ``reach`` from the cheapest straight line."""
-    rows, across = np.arange(len(cost)), np.arange(len(columns))
-    lines = []
-    for tilt in WAIST_TILTS:
-        offset = np.rint(tilt * (columns - columns.mean())).astype(np.intp)
-        total = cost[np.clip(rows[:, None] + offset, 0, len(cost) - 1), across].sum(1)
-        lines.append((float(total.min()), int(total.argmin()) + offset))
-    line = min(lines, key=lambda each: each[0])[1]
-    return np.where(np.abs(rows[:, None] - np.clip(line, 0, len(cost) - 1)) <= reach, cost, cost + FORBIDDEN)
-
-
-def _cheapest(cost: Floats) -> NDArray[np.intp]:
-    """The row of the cheapest path in each column, from the first column to the last."""
-    count = cost.shape[1]
-    total, back = cost[:, 0].copy(), np.zeros(cost.shape, np.intp)
-    rows = np.arange(len(total))
-    for column in range(1, count):
-        best, origin = total.copy(), rows.copy()
-        for step in (*range(-WAIST_STEP, 0), *range(1, WAIST_STEP + 1)):
-            moved = np.full_like(total, np.inf)
-            source = rows - step
-            inside = (source >= 0) & (source < len(total))
-            moved[inside] = total[source[inside]] + WAIST_BEND * abs(step)
-            better = moved < best
-            best[better], origin[better] = moved[better], source[better]
-        back[:, column] = origin
-        total = best + cost[:, column]
-    path = np.zeros(count, np.intp)
-    path[-1] = int(np.argmin(total))
-    for column in range(count - 1, 0, -1):
-        path[column - 1] = back[path[column], column]
-    return path
-
-
 def _mixture(colours: Floats, count: int) -> Mixture:
     em = cv2.ml.EM.create()
     em.setClustersNumber(int(max(1, min(count, len(colours) // 30))))
@@ -482,11 +224,11 @@ def _energy(mixture: Mixture, pixels: Floats) -> Floats:
     return cast("Floats", -most - np.log(np.exp(likelihoods - most[:, None]).sum(1)))
 
 
-def _join_islands(labels: Mask, person: Bools, parts: list[Part], figure: _Figure, regions: _Regions) -> None:
+def _join_islands(labels: Mask, person: Bools, parts: list[Part], figure: Figure, regions: Regions) -> None:
     """Give small pieces to what surrounds them; in place."""
     # Bare thighs hang together with shins, or leave the photo.
-    limbs = [*(figure.joints[list(arm)] for arm in ARMS), *(figure.joints[list(leg[1:])] for leg in LEGS)]
-    bodily = regions.face | regions.neck | regions.hands | _limbs(figure.shape, limbs, 1)
+    lines = [*(figure.joints[list(arm)] for arm in ARMS), *(figure.joints[list(leg[1:])] for leg in LEGS)]
+    bodily = regions.face | regions.neck | regions.hands | limbs(figure.shape, lines, 1)
     bodily[-2:] = 1
     for part in sorted(parts):
         count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == part).astype(np.uint8), connectivity=4)
@@ -499,7 +241,7 @@ def _join_islands(labels: Mask, person: Bools, parts: list[Part], figure: _Figur
                     labels[piece] = np.bincount(labels[ring]).argmax()
 
 
-def _drop_hair_specks(labels: Mask, energies: Mapping[Part, Floats], figure: _Figure) -> None:
+def _drop_hair_specks(labels: Mask, energies: Mapping[Part, Floats], figure: Figure) -> None:
     """Below the chin only strands that come from the head are hair; else it is a collar, or a shadow. In place."""
     hair = labels == Part.HAIR
     above = along(figure.shape, figure.chin, figure.up) > 0

@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 
 from ..errors import ImageUnusable
+from .figure import NOSE
 from .imaging import Floats, Mask, Picture, Point, largest, length
 from .nets import Nets, Pose
-from .parsing import NOSE, parse
+from .parsing import parse
 
 # Indices of BlazePose's landmarks. The person's right is the image's left.
 SHOULDERS: Final = (12, 11)
@@ -45,7 +46,7 @@ class Person:
 
     rgb: Picture
     labels: Mask
-    """``(H, W)`` uint8, of ``parsing.Part``."""
+    """``(H, W)`` uint8, of ``figure.Part``."""
     joints: Floats
     """``(39, 2)`` float64, BlazePose's."""
     shoulder_width: float

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from .body import Body
+from .figure import Part
 from .imaging import (
     Bools,
     Floats,
@@ -29,7 +30,6 @@ from .imaging import (
     soft,
     window_of,
 )
-from .parsing import Part
 from .person import Person
 
 MARGIN: Final = 40

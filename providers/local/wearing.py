@@ -13,10 +13,10 @@ import numpy as np
 
 from . import light
 from .body import Body
+from .figure import Part
 from .fitting import Fit
 from .garment import Garment
 from .imaging import SIDES, Bools, Floats, Layer, Mask, Picture, dilated_round, picture_of, window_of
-from .parsing import Part
 
 CUFF: Final = 0.1
 """Units: so far beyond its measured end an old sleeve is still looked for."""

@@ -14,10 +14,10 @@ import numpy as np
 from . import light, repair
 from .body import Body
 from .bottom import Bottom
+from .figure import Part
 from .fitting import Fit
 from .garment import Garment
 from .imaging import SIDES, Bools, Floats, Layer, dilated, disc, over, smooth, soft
-from .parsing import Part
 from .wearing import COVERED, CUFF, EDGE, FEWEST, SEEN, Wearing, Worn
 
 SEAM: Final = 7

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import repair
 from .body import NECK, Body
+from .figure import Part
 from .fitting import LONG, WAIST, Fit
 from .garment import Garment
 from .imaging import (
@@ -36,7 +37,6 @@ from .imaging import (
     thick_line,
     window_of,
 )
-from .parsing import Part
 from .top import SLEEVE_PARTS, TORSO, Top
 from .wearing import COVERED, CUFF, EDGE, FEWEST, SEEN, Wearing, Worn, dents
 

@@ -17,10 +17,10 @@ import numpy as np
 from providers.local.body import Body
 from providers.local.bottom import Bottom, find_bottom
 from providers.local.cutout import matte, own_colours
+from providers.local.figure import Part
 from providers.local.fitting import Fit, fit_bottom, fit_top
 from providers.local.garment import Garment, Kind
 from providers.local.imaging import OUTWARD, SIDES, Bools, Floats, Mask, Picture, Point, Shape, Side, lab_of
-from providers.local.parsing import Part
 from providers.local.person import Person
 from providers.local.top import Top, find_top
 from providers.local.wearing import Worn

@@ -15,7 +15,7 @@ from PIL import Image
 from providers.base import Category
 from providers.local import judging, nets, tryon
 from providers.local.body import Body
-from providers.local.parsing import Part
+from providers.local.figure import Part
 from providers.local.tryon import Outcome
 from providers.tests.mannequins import UNIT, Figure, body_of, dressed, garment_of, outfit_of, place
 

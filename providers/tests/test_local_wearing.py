@@ -13,6 +13,7 @@ import pytest
 from providers.local import light
 from providers.local.body import Body
 from providers.local.bottom import LEG_PARTS, Bottom
+from providers.local.figure import Part
 from providers.local.imaging import (
     OUTWARD,
     SIDES,
@@ -29,7 +30,7 @@ from providers.local.imaging import (
 )
 from providers.local.judging import FOLDED, LEAST, Finding, confidence, judge, refusal, warnings
 from providers.local.mesh import Posed
-from providers.local.parsing import Part, parse
+from providers.local.parsing import parse
 from providers.local.top import SLEEVE_PARTS, TORSO, find_top
 
 from .mannequins import (
