@@ -5,10 +5,10 @@ folds, and wants a person seen from the front and a garment laid flat, or on an 
 Every picture comes with a confidence; what a shopper would call broken is refused.
 
 ``tryon`` has the steps in order. Of the person: ``person`` (found by ``nets``), ``figure``, ``parsing`` and ``waist``
-(which pixels are skin, hair and clothes), ``body`` (widths of trunk and limbs). Of the garment: ``garment``, ``cutout``,
-then its landmarks (``silhouette``, ``top``, ``sleeve``, ``neckline``, ``bottom``). Of both: ``fitting`` (which point
-goes where), ``mesh`` (the cloth between), ``wearing_top`` and ``wearing_bottom`` (the picture), ``repair`` and ``light``,
-and ``judging``.
+(which pixels are skin, hair and clothes), ``body`` (widths of trunk and limbs). Of the garment: ``garment``,
+``cutout``, then its landmarks (``silhouette``, ``top``, ``sleeve``, ``neckline``, ``bottom``). Of both: ``fitting``
+(which point goes where), ``mesh`` (the cloth between), ``wearing_top`` and ``wearing_bottom`` (the picture),
+``repair`` and ``light``, and ``judging``.
 """
 
 from __future__ import annotations
