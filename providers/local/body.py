@@ -46,8 +46,8 @@ LEG_AT: Final = (0.0, 0.22, 0.5, 0.68, 1.0)
 TRUNK: Final = (0.50, 0.45, 0.50, 0.60)
 """Half the width of the trunk at the depths of ``TRUNK_AT``, where arms or hair hide it."""
 TRUNK_AT: Final = (0.3, 0.9, 1.25, 1.6)
-BARE: Final = 0.2
-"""Share of skin across an arm from which on no sleeve covers it."""
+BARE: Final = 0.3
+"""Share of skin on the outer half of an arm from which on no sleeve covers it."""
 STEPS: Final = 48
 """Points along a limb or the spine at which widths are measured."""
 
@@ -330,7 +330,7 @@ class Body:
     def sleeve_end(self, side: Side, chart: tuple[Floats, Floats]) -> float:
         """How far along an arm, whose chart is given, the old sleeve reaches, pixels: up to there no skin is seen."""
         arm, (distance, across) = self.arms[side], chart
-        on_arm = np.abs(across) < 1.0
+        on_arm = (across > 0) & (across < 1)  # on the inner half the trunk may lie before it
         section = np.minimum((distance[on_arm] / (arm.length + 1e-6) * STEPS).astype(int), STEPS - 1)
         seen = np.bincount(section, minlength=STEPS)
         bare = np.bincount(section, self.labels[on_arm] == Part.SKIN, STEPS) > BARE * seen

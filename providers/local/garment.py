@@ -81,8 +81,8 @@ SURELY: Final = 0.95
 """Pose score with which a face alone is enough, without hands or neck."""
 WIDEST_HEAD: Final = 2.4
 """Width of what the nose lies on, over the distance of the ears: 1.3 to 2.0 of wearers, 2.8 and more of prints."""
-LOWEST_HEAD: Final = 0.27
-"""Of the height: noses of wearers lay at 0.20 or higher, of prints at 0.30 or lower."""
+LOWEST_HEAD: Final = 2.2
+"""Distances of the ears from the top of the outline down to the nose."""
 LEAST_SKIN: Final = 0.015
 """Share of skin colours; of people in clothes from head to feet 0.04 and more."""
 SKIN_SEEN: Final = 0.5
@@ -284,7 +284,8 @@ def _has_head(pose: Pose, mask: Mask) -> bool:
     x, y = (float(each) for each in pose.joints[NOSE])
     run = run_at(mask, y, x)
     ears = length(pose.joints[EAR_L] - pose.joints[EAR_R])
-    return run is not None and run[1] - run[0] <= WIDEST_HEAD * ears and y <= LOWEST_HEAD * len(mask)
+    above = y - float(np.flatnonzero(mask.any(1))[0])
+    return run is not None and run[1] - run[0] <= WIDEST_HEAD * ears and above <= LOWEST_HEAD * ears
 
 
 def _shows_skin(pose: Pose, skin: Bools) -> bool:

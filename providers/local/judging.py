@@ -61,6 +61,8 @@ HIGH_ARMPITS: Final = 0.3
 """of its height."""
 SHORT_DRESS: Final = (1.9, 1.4)
 """Length over chest width of what is said to be a dress: of tops 1.1 to 1.8."""
+UNLIKE: Final = (1.25, 1.6)
+"""Length of one sleeve over the other's: of 14 tops at most 1.24, of a sleeve with a strip of the body 1.5."""
 UNEVEN: Final = (0.955, 0.85)
 """Symmetry of the garment's outline."""
 BESIDE_WAIST: Final = 0.1
@@ -231,12 +233,24 @@ def _of_top(garment: Garment, top: Top) -> Iterator[Finding]:
         "The garment seems to lie upside down.",
         "Garment photo: the garment seems to lie upside down. Turn the photo, so that its shoulders are at the top.",
     )
+    yield Finding(
+        _factor(_unlike_sleeves(top), UNLIKE, 0.45),
+        "One sleeve was found longer than the other; a photo of the garment laid out straight works better.",
+        "Garment photo: its two sleeves do not look alike. Use a photo of it laid out straight, seen from above or "
+        "from the front.",
+    )
     if garment.kind == "dress":
         yield Finding(
             _factor(top.length / top.chest_width, SHORT_DRESS, 0.6),
             "The garment looks too short for a dress; if it is a top, say so with the category.",
             "Garment photo: it does not show a dress. Use another photo, or another category.",
         )
+
+
+def _unlike_sleeves(top: Top) -> float:
+    """Length of the longer sleeve over that of the shorter one; of what has one sleeve only, 1."""
+    lengths = [half.sleeve.length for half in top.halves.values() if half.sleeve is not None]
+    return max(lengths) / (min(lengths) + 1e-6) if len(lengths) == 2 else 1.0
 
 
 def _upside_down(garment: Garment, top: Top) -> bool:

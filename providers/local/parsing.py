@@ -46,6 +46,8 @@ COVERED: Final = 0.1
 """Share of the thighs that clothes cover at least."""
 OTHER_TONE: Final = 4.0
 """Lab chroma: the legs' skin is more like the face's than that."""
+THINNEST: Final = 0.06
+"""Units: what is thinner, below the chin, is a dark edge and no strand."""
 STRAND: Final = 0.05
 """Units: hair that hangs below the chin is at least as broad where it comes from the head,"""
 LONGEST_STRAND: Final = 1.2
@@ -245,6 +247,11 @@ def _drop_hair_specks(labels: Mask, energies: Mapping[Part, Floats], figure: Fig
     """Below the chin only strands that come from the head are hair; else it is a collar, or a shadow. In place."""
     hair = labels == Part.HAIR
     above = along(figure.shape, figure.chin, figure.up) > 0
+    thin = int(THINNEST * figure.unit) | 1
+    strands = cv2.morphologyEx((hair & ~above).astype(np.uint8), cv2.MORPH_OPEN, np.ones((thin, thin), np.uint8))
+    rim = hair & ~above & (dilated(np.asarray(strands, np.uint8), 3) == 0)
+    labels[rim] = np.where(energies[Part.SKIN] < energies[Part.UPPER], Part.SKIN, Part.UPPER)[rim]
+    hair &= ~rim
     head = dilated(hair & above, 3) > 0
     head[:2] = True  # or the photo ends below
     count, pieces = cv2.connectedComponents((hair & ~above).astype(np.uint8), connectivity=8)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .imaging import OUTWARD, SIDES, Floats, Mask, Point, Side, largest, length, polygon
+from .imaging import OUTWARD, SIDES, Floats, Mask, Point, Side, dilated, largest, length, polygon
 from .silhouette import NO_TOP, Contour, Outline, not_found, runs_of, silhouette_of
 
 STATIONS: Final = (0.06, 0.12, 0.18, 0.24, 0.3, 0.38, 0.5, 0.62, 0.76, 0.9, 1.0)
@@ -23,6 +23,8 @@ LAST_CUT: Final = 0.985
 ARMHOLE_UNTIL, ACROSS_FROM, ACROSS_UNTIL, END_FROM = 0.0, 0.4, 0.6, 1.0
 """Of the length: at the first the cuts run along the armhole, from the second to the third square to the axis, at the
 last along the sleeve's end; between them they turn."""
+JOIN: Final = 0.016
+"""Of the garment's width: a sleeve is broader everywhere."""
 FURTHEST: Final = 99.0
 """Percentile of a distance, beyond which a sleeve's pixels make up a corner of its end."""
 MOST_SLANTED: Final = 0.7
@@ -173,7 +175,11 @@ def sleeve_mask(outline: Outline, side: Side, seam: list[Point]) -> Mask:
     centre, first, last = outline.centre, seam[0][0], seam[-1][0]
     above, below = -1, len(outline.box.mask)  # outside of the photo
     body = polygon(outline.box.mask.shape, [*seam, (last, below), (centre, below), (centre, above), (first, above)])
-    return largest(outline.beyond(side, centre) & (1 - body))
+    beyond = outline.beyond(side, centre) & (1 - body)
+    # What hangs together with it by a few pixels only, below the armpit, is a strip of the body's side.
+    width = int(JOIN * outline.box.width) | 1
+    whole = np.asarray(cv2.morphologyEx(beyond, cv2.MORPH_OPEN, np.ones((width, width), np.uint8)), np.uint8)
+    return beyond & dilated(largest(whole), width)
 
 
 def measure_sleeve(mask: Mask, shoulder: Point, armpit: Point) -> Sleeve:
