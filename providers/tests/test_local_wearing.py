@@ -36,6 +36,7 @@ from providers.local.top import SLEEVE_PARTS, TORSO, find_top
 from .mannequins import (
     BOTTOMS,
     CENTRE,
+    INSIDE,
     LOUD,
     NAVY,
     SKIN,
@@ -1023,3 +1024,127 @@ def test_an_arm_in_a_sleeve_is_lit_from_where_the_bare_one_is(side: Side) -> Non
     bright, dark = (light_across(outfit, painted, across, at * OUTWARD[side]) for at in (-0.6, 0.6))
 
     assert dark / bright == pytest.approx(0.68 / 0.92, abs=0.08)
+
+
+# What is measured of a picture, and what is no fault of it.
+
+
+def sentences(outfit: Outfit) -> str:
+    return " ".join(finding.warning for finding in findings_of(outfit) if finding.factor < 0.93)
+
+
+def test_a_slit_in_the_cloth_before_the_breast_is_measured() -> None:
+    """Something narrow that was taken for hair, so that it shows through."""
+    person = body_of(FIGURES["hanging"]).person
+    labels = person.labels.copy()
+    (left, top), (right, bottom) = (np.rint(place(*corner)).astype(int) for corner in ((-0.3, 0.4), (-0.23, 1.2)))
+    labels[top:bottom, left:right] = Part.HAIR
+    torn = outfit_of(Body(replace(person, labels=labels)), garment_of("t-shirt"))
+
+    assert worn("hanging", "t-shirt").worn.torn < 0.002
+    assert torn.worn.torn == pytest.approx(0.07 * 0.8, rel=0.3), "in squares of the unit"
+    assert "may show through" in sentences(torn)
+
+
+@pytest.mark.parametrize("name", ["t-shirt", "dress", "skirt"])
+def test_what_hangs_beside_the_person_is_measured(name: str) -> None:
+    outfit = worn("hanging", name)
+    beside = outfit.worn.alpha[outfit.body.labels == Part.BACKGROUND].sum()
+
+    assert outfit.worn.outside == pytest.approx(beside / outfit.worn.alpha.sum(), rel=0.01)
+    assert outfit.worn.outside > (0.1 if name == "dress" else 0.01)
+
+
+def test_what_is_before_the_body_is_no_hole_in_the_garment() -> None:
+    good = worn("hanging", "t-shirt").worn
+    alpha, in_front = good.alpha.copy(), good.in_front.copy()
+    (left, top), (right, bottom) = (np.rint(place(*corner)).astype(int) for corner in ((-0.3, 0.5), (0.3, 1.1)))
+    alpha[top:bottom, left:right] = 0
+    in_front[top:bottom, left:right] = True
+
+    assert "does not cover" in sentences(in_picture(alpha=alpha))
+    assert "does not cover" not in sentences(in_picture(alpha=alpha, in_front=in_front))
+
+
+def test_hips_outside_of_the_photo_weigh_more_than_hips_at_its_edge() -> None:
+    outfit = worn("hanging", "t-shirt")
+    joints = outfit.body.person.joints.copy()
+    joints[[23, 24], 1] = len(outfit.photo) + 10
+    at_the_edge, outside = of_person(hips_seen=False), of_person(hips_seen=False, joints=joints)
+    factors = [
+        next(finding.factor for finding in findings_of(each) if "hips are not in the photo" in finding.warning)
+        for each in (at_the_edge, outside)
+    ]
+
+    assert 0.93 > factors[0] > LEAST
+    assert factors[1] < 0.7 * factors[0]
+
+
+# The person's clothes and light, and the garment on them.
+
+
+def test_the_skirt_of_a_dress_stays_when_a_crop_top_is_tried_on() -> None:
+    """Below the new hem a dress is no rest of an old top."""
+    outfit = dressed(Figure(lower=LOUD), "crop top", "checkerboard")
+    below = (outfit.body.labels == Part.UPPER) & (-outfit.body.height_map() > outfit.fit.hem + 0.12 * UNIT)
+
+    assert outfit.body.one_piece()
+    assert below.sum() > 1000
+    assert (outfit.worn.picture == outfit.photo).all(-1)[below].all()
+
+
+def test_the_inside_of_the_back_is_not_worn_before_the_throat() -> None:
+    outfit = dressed(FIGURES["hanging"], "t-shirt", neck=45)
+    inside = far_from(outfit.worn.picture, INSIDE) < 25
+    throat = np.rint(place(0, -0.12)).astype(int)
+
+    assert (far_from(outfit.garment.colour, INSIDE) < 5).sum() > 1000, "it is in the garment photo"
+    assert inside.sum() <= 40
+    assert far_from(outfit.worn.picture, SKIN)[throat[1], throat[0]] < 30
+
+
+def test_a_shade_on_the_old_top_falls_on_the_new_one() -> None:
+    person = body_of(Figure(upper=(200, 200, 200))).person
+    rgb = person.rgb.copy()
+    shaded = (person.labels == Part.UPPER) & (np.arange(rgb.shape[1]) > place(0, 0)[0])
+    rgb[shaded] = (rgb[shaded] * 0.7).astype(np.uint8)
+    grey = outfit_of(Body(replace(person, rgb=rgb)), garment_of("t-shirt")).worn.picture.mean(-1)
+    dark, bright = (float(np.median(_around(grey, at, 0.8))) for at in (0.25, -0.25))
+
+    assert dark < 0.95 * bright
+
+
+def test_a_garment_is_darker_to_the_sides_of_the_body_which_is_round() -> None:
+    grey = worn_plain("t-shirt").worn.picture.mean(-1)
+    middle = float(np.median(_around(grey, 0.0, 0.9)))
+    for lateral in (-0.42, 0.42):
+        assert 0.85 < float(np.median(_around(grey, lateral, 0.9))) / middle < 0.98
+
+
+def worn_plain(name: str) -> Outfit:
+    return dressed(FIGURES["hanging"], name, colour=(190, 190, 190))
+
+
+def _around(values: Floats, lateral: float, depth: float) -> Floats:
+    x, y = np.rint(place(lateral, depth)).astype(int)
+    return values[y - 4 : y + 5, x - 4 : x + 5]
+
+
+def with_a_large_head() -> Outfit:
+    joints = worn("hanging", "t-shirt").body.person.joints.copy()
+    joints[7, 0], joints[8, 0] = place(0.3, 0)[0], place(-0.3, 0)[0]
+    return of_person(joints=joints)
+
+
+def with_hips_at_the_chest() -> Outfit:
+    """As the net guesses them, where the photo ends above."""
+    joints = worn("hanging", "t-shirt").body.person.joints.copy()
+    joints[[23, 24], 1] = place(0, 1.0)[1]
+    return of_person(joints=joints)
+
+
+@pytest.mark.parametrize("make", [with_a_large_head, with_hips_at_the_chest])
+def test_a_selfie_is_not_trusted(make: Callable[[], Outfit]) -> None:
+    selfie = make()
+    assert "little more than head and shoulders" in sentences(selfie)
+    assert confidence(findings_of(selfie)) < confidence(findings_of(worn("hanging", "t-shirt")))
