@@ -14,6 +14,7 @@ from providers.local import light
 from providers.local.body import Body
 from providers.local.bottom import LEG_PARTS, Bottom
 from providers.local.figure import Part
+from providers.local.fitting import fit_top
 from providers.local.imaging import (
     OUTWARD,
     SIDES,
@@ -31,7 +32,7 @@ from providers.local.imaging import (
 from providers.local.judging import FOLDED, LEAST, Finding, confidence, judge, refusal, warnings
 from providers.local.mesh import Posed
 from providers.local.parsing import parse
-from providers.local.top import SLEEVE_PARTS, TORSO, find_top
+from providers.local.top import SLEEVE_PARTS, TORSO, Top, find_top
 
 from .mannequins import (
     BOTTOMS,
@@ -1148,3 +1149,58 @@ def test_a_selfie_is_not_trusted(make: Callable[[], Outfit]) -> None:
     selfie = make()
     assert "little more than head and shoulders" in sentences(selfie)
     assert confidence(findings_of(selfie)) < confidence(findings_of(worn("hanging", "t-shirt")))
+
+
+# Lengths that the body decides.
+
+
+def with_waistband_at(depth: float) -> float:
+    """Depth of the hem of a shirt on somebody whose old waistband lies there, both in pixels."""
+    outfit = worn("hanging", "crop top")
+    assert isinstance(outfit.garment.shape, Top)
+    return fit_top(outfit.body, outfit.garment.shape, depth).hem
+
+
+def test_a_hem_that_nearly_reaches_the_waistband_is_pulled_down_to_it() -> None:
+    """Rather than a slit of painted skin; a crop top stays one."""
+    own = worn("hanging", "crop top").fit.hem
+
+    assert with_waistband_at(own + 0.08 * UNIT) == pytest.approx(own + 0.11 * UNIT, abs=0.03 * UNIT)
+    assert with_waistband_at(own + 0.4 * UNIT) == with_waistband_at(own - 0.2 * UNIT)
+
+
+def test_a_shirt_ends_at_the_hips_of_somebody_with_a_short_torso() -> None:
+    """But it is not made shorter than 0.84 of its own length: then it hangs below."""
+    joints = body_of(FIGURES["hanging"]).person.joints
+    hems = []
+    for depth in (1.5, 1.3, 0.8):
+        moved_up = joints.copy()
+        moved_up[[23, 24], 1] = place(0, depth)[1]
+        body = Body(replace(body_of(FIGURES["hanging"]).person, joints=moved_up, torso_length=depth * UNIT))
+        shape = worn("hanging", "t-shirt").garment.shape
+        assert isinstance(shape, Top)
+        hems.append(units(fit_top(body, shape, None).hem))
+
+    assert hems[1] == pytest.approx(1.3 + 0.22, abs=0.06)
+    assert hems[0] > hems[1] > hems[2]
+    assert hems[2] > 0.8 + 0.4
+
+
+def test_an_arm_that_points_at_the_camera_shortens_its_sleeve() -> None:
+    """By as much as the arm: what is seen of it is covered to the same share."""
+    shape = worn("hanging", "t-shirt").garment.shape
+    assert isinstance(shape, Top)
+    straight, foreshortened = worn("hanging", "t-shirt").body, one_arm_towards_the_camera().body
+    ends = [
+        fit_top(body, shape, None).sleeve_ends["right"] / body.arms["right"].length
+        for body in (straight, foreshortened)
+    ]
+
+    assert foreshortened.arms["right"].length < 0.5 * straight.arms["right"].length
+    assert ends[1] == pytest.approx(ends[0], abs=0.12)
+
+
+def test_a_hand_outside_the_photo_is_no_fault_for_a_top_without_sleeves() -> None:
+    body = a_hand_outside_the_photo().body
+    assert "A hand is not in the photo" in sentences(a_hand_outside_the_photo())
+    assert "A hand is not in the photo" not in sentences(outfit_of(body, garment_of("tank top")))
