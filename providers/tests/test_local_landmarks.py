@@ -16,8 +16,8 @@ from providers.local.bottom import LEG_ROWS, WAIST_ROWS, WIDEST_HIPS, Bottom, fi
 from providers.local.cutout import cut_out
 from providers.local.garment import is_plain_shape, kind_of, shape_of
 from providers.local.imaging import OUTWARD, SIDES, Floats, Mask, Picture, Side, length, picture_of
-from providers.local.silhouette import run_at
-from providers.local.sleeve import STATIONS, has_sleeves
+from providers.local.silhouette import NO_TOP, Outline, run_at, silhouette_of
+from providers.local.sleeve import STATIONS, has_sleeves, sleeve_mask
 from providers.local.top import LEFT_SLEEVE, RIGHT_SLEEVE, TORSO, Top, find_top
 
 from .mannequins import (
@@ -710,3 +710,16 @@ def test_run_nearest_to_a_column(y: float, x: float, expected: tuple[float, floa
     mask[1, 2:5] = mask[1, 8:] = 1
 
     assert run_at(mask, y, x) == expected
+
+
+def test_a_strip_of_the_side_that_one_pixel_joins_to_a_sleeve_is_not_its_own() -> None:
+    """Where the side seam is found a little too far inside, as from a photo that was saved anew."""
+    mask = mask_of(DRAWINGS["t-shirt"])
+    outline = Outline(silhouette_of(mask, NO_TOP))
+    half = find_top(photo_of(mask), mask).halves["right"]
+    assert half.sleeve is not None
+    inside = half.hem - np.array([0.08 * outline.box.width, 0.0])
+    seam = [half.shoulder, half.armpit - np.array([2.0, 0.0]), inside]
+
+    found = np.flatnonzero(sleeve_mask(outline, "right", seam).any(1))
+    assert found[-1] <= np.flatnonzero(half.sleeve.mask.any(1))[-1] + 2
