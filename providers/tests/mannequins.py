@@ -370,6 +370,7 @@ TOPS: Final[Mapping[str, Drawing]] = {
         kind="upper",
         points={"armpit": (105, 155), "shoulder": (105, 70), "hem": (105, 380), "collar": (40, 5), "cuff": (148, 160)},
         sleeves=True,
+        sleeve_length=60,
     ),
     "halter": _sleeveless([(28, 40), (40, 43), (98, 150), (102, 380)], (40, 43)),
     "off-shoulder": Drawing(
