@@ -16,7 +16,20 @@ from .body import Body
 from .figure import Part
 from .fitting import Fit
 from .garment import Garment
-from .imaging import SIDES, Bools, Floats, Layer, Mask, Picture, dilated_round, picture_of, window_of
+from .imaging import (
+    SIDES,
+    Bools,
+    Floats,
+    Layer,
+    Mask,
+    Picture,
+    Point,
+    dilated_round,
+    length,
+    picture_of,
+    thick_line,
+    window_of,
+)
 
 CUFF: Final = 0.1
 """Units: so far beyond its measured end an old sleeve is still looked for."""
@@ -129,3 +142,11 @@ def dents(alpha: Floats, size: float) -> Bools:
         window, element = window_of(solid, across), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across, across))
         dents[window] = cv2.morphologyEx(solid[window], cv2.MORPH_CLOSE, element) > solid[window]
     return dents
+
+
+def holding(mask: Bools, path: list[Point]) -> Bools:
+    """The pieces of the mask that lie on the path, such as a hand, and not cloth of its colour."""
+    _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    width = max(3, 0.3 * length(path[-1] - path[-2]))
+    way = thick_line((mask.shape[0], mask.shape[1]), path, width) > 0
+    return np.isin(pieces, np.unique(pieces[way & mask])) & mask

@@ -18,7 +18,7 @@ from .figure import Part
 from .fitting import Fit
 from .garment import Garment
 from .imaging import SIDES, Bools, Floats, Layer, dilated, disc, over, smooth, soft
-from .wearing import COVERED, CUFF, EDGE, FEWEST, SEEN, Wearing, Worn
+from .wearing import COVERED, CUFF, EDGE, FEWEST, SEEN, Wearing, Worn, holding
 
 SEAM: Final = 7
 """Pixels: so near to what is worn above the waist there is no background behind a person."""
@@ -92,10 +92,14 @@ class _WearingBottom(Wearing):
         return hands
 
     def _arms(self) -> Bools:
-        """Bare skin that is no leg's."""
+        """Bare skin above the waist, and arms and hands: what hangs together with them, and no leg."""
         on_leg = np.minimum(*(np.abs(self.legs[side][1]) for side in SIDES)) < 1.15
         leg = on_leg & (self.depth > self.body.torso_length + 0.8 * self.unit)
-        return self.skin & ((self.hands & ~leg) | (self.depth < self.fit.waist))
+        near = self.skin & self.hands & ~leg
+        held = np.zeros(self.shape, bool)
+        for side in SIDES:
+            held |= holding(near, [self.body.elbows[side], self.body.wrists[side], self.body.fingers[side]])
+        return held | (self.skin & (self.depth < self.fit.waist))
 
     def _front(self) -> Bools:
         """The upper clothes, arms, hair and shoes."""

@@ -23,13 +23,11 @@ from .imaging import (
     Floats,
     Layer,
     Mask,
-    Point,
     Side,
     along,
     dilated,
     disc,
     filled,
-    length,
     over,
     polygon,
     smooth,
@@ -38,7 +36,7 @@ from .imaging import (
     window_of,
 )
 from .top import SLEEVE_PARTS, TORSO, Top
-from .wearing import COVERED, CUFF, EDGE, FEWEST, SEEN, Wearing, Worn, dents
+from .wearing import COVERED, CUFF, EDGE, FEWEST, SEEN, Wearing, Worn, dents, holding
 
 ROUND_SHOULDER: Final = 0.45
 """Units along an arm in which it is rounder than a sleeve, which lies straight there."""
@@ -55,6 +53,8 @@ GAP_UNDER_HEM: Final = 0.16
 with skin."""
 ARM_REACH: Final = 1.5
 """Half widths of an arm from its middle: up to there what is seen of it may stand out."""
+OUTER_REACH: Final = 2.4
+"""As many on the outer side of a sleeve, where nothing but the arm can be."""
 TRUNK_SIDE: Final = 0.62
 """Units from the spine to the side of the trunk, where"""
 TRUNK_SHADE: Final = 0.14
@@ -203,7 +203,7 @@ class _WearingTop(Wearing):
             hand = finger - wrist
             beyond = along(self.shape, wrist, hand) > -0.1 * float(hand @ hand)
             near = clean & beyond & (disc(self.shape, wrist, 0.55 * self.unit) > 0)
-            front |= _holding(near, wrist, finger)
+            front |= holding(near, [wrist, finger])
         return front
 
     # What is painted
@@ -241,7 +241,7 @@ class _WearingTop(Wearing):
                 hidden |= shoulder & (across < ARM_REACH)
             if self.fit.long_sleeves or end > 0.5 * self.body.arms[side].length:
                 under = (distance > EMERGES[0] * self.unit) & (distance < end - 0.03 * self.unit)
-                hidden |= under & (np.abs(across) < ARM_REACH)
+                hidden |= under & (across > -ARM_REACH) & (across < OUTER_REACH)
         return hidden & ~self.front
 
     def _skin_zone(self, arms: dict[Side, Bools]) -> Bools:
@@ -321,11 +321,3 @@ class _WearingTop(Wearing):
         gap = float(np.percentile(rows, 98) - self.fit.hem) if len(rows) else 0.0
         hips = self.depth > self.body.torso_length - WAIST * self.unit
         return (near & (gap < (GAP_UNDER_HEM + 0.2) * self.unit)) | (hips & above(LONGEST_OVER_HIPS))
-
-
-def _holding(mask: Bools, start: Point, end: Point) -> Bools:
-    """The pieces of the mask that lie on the way from start to end: a hand, and not cloth of its colour."""
-    _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-    way = thick_line((mask.shape[0], mask.shape[1]), [start, end], max(3, 0.3 * length(end - start))) > 0
-    found = np.unique(pieces[way & mask])
-    return np.isin(pieces, found) & mask
