@@ -48,6 +48,8 @@ GROUND: Final = (0.30, 0.90)
 """Painted background over the area of the garment."""
 BESIDE: Final = (0.33, 0.60)
 """Share of the garment that hangs beside the person."""
+LOOSE: Final = (0.02, 0.1)
+"""Area of loose pieces, in squares of the unit: a hand has 0.08."""
 LEFT: Final = (0.005, 0.025)
 """Area of what looks like the old clothes and was not changed, in squares of the unit."""
 ENLARGED: Final = (1.8, 5.0)
@@ -298,6 +300,12 @@ def _of_picture(body: Body, garment: Garment, fit: Fit, worn: Worn) -> Iterator[
         "Something may show through the garment, or a piece of it may be missing.",
         "Person photo: hands, hair or old clothes could not be told apart. Use a photo with both arms hanging beside "
         "the body, in plain clothes.",
+    )
+    yield Finding(
+        _factor(worn.loose, LOOSE, 0.5),
+        "A hand, or something else of the person, hangs loose.",
+        "Person photo: an arm could not be told from the old clothes or the background. Use a photo with both arms "
+        "hanging, in plain clothes.",
     )
     yield Finding(
         _factor(_left_over(body, garment, fit, worn), LEFT, 0.4),

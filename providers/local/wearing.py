@@ -24,6 +24,7 @@ from .imaging import (
     Mask,
     Picture,
     Point,
+    dilated,
     dilated_round,
     length,
     picture_of,
@@ -61,6 +62,9 @@ class Worn:
     painted_background: float
     torn: float
     """Area of the dents and slits in the new garment, in squares of the unit."""
+    loose: float
+    """Area of what hangs together neither with the person nor with the garment, in squares of the unit: a hand without
+    an arm, half a bag."""
     in_front: Bools
     """``(H, W)``: head, hair, arms and hands, and what else is kept before the garment."""
     outside: float
@@ -125,6 +129,7 @@ class Wearing:
             painted_skin=float(painted_skin.sum() / area),
             painted_background=float(painted_background.sum() / area),
             torn=torn,
+            loose=_loose((alpha > 0.5) | (self.person & ~painted_background)) / self.unit**2,
             in_front=in_front,
             outside=float((alpha * ~self.person).sum() / area),
         )
@@ -142,6 +147,13 @@ def dents(alpha: Floats, size: float) -> Bools:
         window, element = window_of(solid, across), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across, across))
         dents[window] = cv2.morphologyEx(solid[window], cv2.MORPH_CLOSE, element) > solid[window]
     return dents
+
+
+def _loose(shown: Bools) -> int:
+    """Pixels of all pieces but the largest; gaps of a few pixels part nothing."""
+    _, pieces = cv2.connectedComponents(dilated(shown, 5), connectivity=8)
+    areas = np.bincount(pieces[shown])
+    return int(areas.sum() - areas.max()) if len(areas) else 0
 
 
 def holding(mask: Bools, path: list[Point]) -> Bools:

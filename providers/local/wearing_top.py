@@ -175,11 +175,12 @@ class _WearingTop(Wearing):
             below = distance > self.fit.sleeve_ends.get(side, 0.0) - 0.02 * self.unit
             shown |= before & (across < ARM_REACH) & self.skin & below
             shown |= before & whole[side] & old & below
-            stays_long = side in self.fit.sleeve_ends and self.fit.long_sleeves
-            if self.old_sleeves[side] > LONG * self.body.arms[side].length and not stays_long:
-                # A long sleeve that is taken off ended on the hand.
-                wrist, finger = self.body.wrists[side], self.body.fingers[side]
-                back = thick_line(self.shape, [wrist, wrist + (finger - wrist) * 0.7], 0.18 * self.unit) > 0
+            if self.old_sleeves[side] > LONG * self.body.arms[side].length:
+                # A long sleeve that is taken off ended on the hand, maybe beyond a new one.
+                wrist, hand = self.body.wrists[side], self.body.fingers[side] - self.body.wrists[side]
+                new_is_long = side in self.fit.sleeve_ends and self.fit.long_sleeves
+                start = wrist + hand * (0.15 if new_is_long else 0.0)
+                back = thick_line(self.shape, [start, wrist + hand * 0.7], 0.18 * self.unit) > 0
                 whole[side] |= back
                 shown |= back & old
         return smooth(shown, 3.0), whole
