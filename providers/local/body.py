@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from .figure import Part
-from .imaging import OUTWARD, SIDES, Bools, Floats, Mask, Point, Shape, Side, along, lab_of, length
+from .imaging import OTHER, OUTWARD, SIDES, Bools, Floats, Mask, Point, Shape, Side, along, lab_of, length
 from .person import ANKLES, ELBOWS, HIPS, INDEX_FINGERS, KNEES, SHOULDERS, WRISTS, Person
 
 # Units, from anthropometric tables (Drillis and Contini 1966) and looking at about 30 people.
@@ -267,7 +267,7 @@ class Body:
                 found[index] = self._trunk_edge(self.at(float(depth)), self.outward(side), arms)
             found[(found < 0.55 * usual) | (found > 1.9 * usual)] = np.nan
             measured[side] = found
-        return depths, {side: _completed(measured[side], measured[_OTHER[side]], usual) for side in SIDES}
+        return depths, {side: _completed(measured[side], measured[OTHER[side]], usual) for side in SIDES}
 
     def _trunk_edge(self, point: Point, outward: Point, arms: Bools) -> float:
         """How far the trunk reaches; not a number where an arm lies before its edge."""
@@ -345,9 +345,6 @@ class Body:
     def height_map(self) -> Floats:
         """How far above the shoulder joints each pixel lies, ``(H, W)``."""
         return along(self.shape, self.shoulder_middle, -self.down)
-
-
-_OTHER: Final[dict[Side, Side]] = {"left": "right", "right": "left"}
 
 
 def _is_any(labels: Mask, parts: tuple[Part, ...]) -> Bools:

@@ -29,6 +29,7 @@ Side: TypeAlias = Literal["left", "right"]
 Window: TypeAlias = tuple[slice, slice]
 """Rows and columns."""
 SIDES: Final[tuple[Side, Side]] = ("left", "right")
+OTHER: Final[Mapping[Side, Side]] = {"left": "right", "right": "left"}
 OUTWARD: Final[Mapping[Side, int]] = {"left": -1, "right": 1}
 """The sign of x away from the middle."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from .body import Body
 from .figure import Part
 from .imaging import (
+    OTHER,
     Bools,
     Floats,
     Mask,
@@ -75,7 +76,6 @@ DARK: Final = 60.0
 """Grey levels; skin that differs from the tone by so much tells nothing of skin further off."""
 DEEP: Final = 0.45
 """Of the tone; the shade of a sleeve is no darker."""
-OTHER: Final[Mapping[Side, Side]] = {"left": "right", "right": "left"}
 
 EVERYWHERE: Final[Window] = (slice(None), slice(None))
 Chart: TypeAlias = tuple[Floats, Floats]

@@ -135,6 +135,19 @@ def test_a_collar_that_was_taken_for_skin_is_left() -> None:
     assert findings(other)[LEFT] < 0.9
 
 
+def test_a_hand_without_a_wrist_hangs_loose() -> None:
+    body = body_of(Figure())
+    labels = body.person.labels.copy()
+    x, y = np.rint(body.wrists["left"]).astype(int)
+    gap = round(0.2 * UNIT)
+    labels[y - gap // 2 : y + gap // 2, x - gap : x + gap] = Part.BACKGROUND
+    other = Body(dataclasses.replace(body.person, labels=labels))
+
+    warning = "A hand, or something else of the person, hangs loose."
+    assert warning not in findings(body)
+    assert findings(other)[warning] < 0.9
+
+
 def test_stretch_is_measured_against_the_garment_photo() -> None:
     """A sheet that fits its own resized shape to the pixel is distorted all the same."""
     posed = dressed(Figure(), "t-shirt").fit.posed
