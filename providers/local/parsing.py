@@ -7,7 +7,7 @@ The priors' weights were tuned by eye on eight people, in units of the shoulder 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ..errors import ImageUnusable
-from .figure import ARMS, LEGS, Figure, Part, Regions, limbs, regions_of
+from .figure import ARMS, FEET, LEGS, Figure, Part, Regions, limbs, regions_of
 from .imaging import (
     Bools,
     Floats,
@@ -23,6 +23,7 @@ from .imaging import (
     Picture,
     Point,
     along,
+    blurred,
     dilated,
     distance_to,
     grey_of,
@@ -30,6 +31,8 @@ from .imaging import (
     lab_of,
     shrunk,
     soft,
+    thick_line,
+    window_around,
 )
 from .waist import ARM_PRIOR, straighten_waist
 
@@ -42,10 +45,29 @@ BARE_LEGS: Final = 0.4
 ISLAND: Final = 0.004
 ISLAND_OF_SKIN: Final = 0.15
 """Squares of the unit: smaller pieces of a part belong to what lies around them."""
+HAND_REACH: Final = 0.25
+"""Units around the palm: no part of a hand lies further away."""
+LARGEST_BAG: Final = 0.4
+"""Squares of the unit; larger pieces may be thighs above boots."""
+FOOT_REACH: Final = 0.25
+"""Units around the joints of a foot that belong to it, where"""
+SHIN: Final = 0.08
+BARE_SHIN: Final = 0.6
+"""of a line so wide, in units, from the calf to the ankle so much is skin."""
+NECKLINE: Final = 0.5
+"""Units from the middle of the shoulders: there are necklines, and no hands."""
+COLLAR: Final = 0.04
+"""Units from the upper clothes: up to there some of them may have been taken for skin, which is"""
+MORE_LIKE: Final = 2.0
+"""so many times more like them than like the skin beside it."""
 COVERED: Final = 0.1
 """Share of the thighs that clothes cover at least."""
 OTHER_TONE: Final = 4.0
 """Lab chroma: the legs' skin is more like the face's than that."""
+SAME_TONE: Final = 3.0
+"""Lab chroma: cloth in the light and in the shade is more alike than that."""
+RATHER: Final = 3.0
+"""What is so much less like skin than like the clothes is no hand before them."""
 THINNEST: Final = 0.06
 """Units: what is thinner, below the chin, is a dark edge and no strand."""
 STRAND: Final = 0.05
@@ -94,10 +116,14 @@ def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Pa
     straighten_waist(labels, energies, lab[..., 0], figure, regions)
     labels[~person] = Part.BACKGROUND
     _join_islands(labels, person, list(samples), figure, regions)
+    _drop_carried(labels, person, figure, regions)
+    _find_shoes(labels, figure)
     _drop_hair_specks(labels, energies, figure)
     height, width = mask.shape
+    labels = _full_size(labels, mask, sorted({*samples, Part.SHOES}), 1.2 / scale)
+    _sharpen_collar(labels, rgb, figure.shoulders / scale, shoulder_width)
     return Parsed(
-        labels=_full_size(labels, mask, sorted(samples), 1.2 / scale),
+        labels=labels,
         face=cast("Mask", cv2.resize(regions.face, (width, height), interpolation=cv2.INTER_NEAREST)),
         skin=np.median(skin, 0),
         chin=figure.chin / scale,
@@ -121,7 +147,8 @@ def _samples(lab: Floats, person: Bools, figure: Figure, regions: Regions, skin:
     """Colours of each part from where it must be; a part that is not seen is left out."""
     tone = np.median(skin, 0)
     skinlike = (np.abs(lab[..., 1:] - tone[1:]).max(-1) < 14) & (np.abs(lab[..., 0] - tone[0]) < 60)
-    hands = lab[(regions.hands > 0) & person & skinlike]
+    chest, thighs = ((region > 0) & person for region in (regions.chest, regions.thighs))
+    hands = _without(lab[(regions.hands > 0) & person & skinlike], tone, [lab[chest], lab[thighs]])
     samples: Samples = {Part.SKIN: np.vstack([skin, hands]) if len(hands) > 10 else skin}
     height = along(figure.shape, figure.ears, figure.up)
     lateral = along(figure.shape, figure.ears, figure.side)
@@ -131,23 +158,41 @@ def _samples(lab: Floats, person: Bools, figure: Figure, regions: Regions, skin:
         hair = lab[beside]
     if len(hair) > 15:
         samples[Part.HAIR] = hair
-    samples[Part.UPPER] = lab[(regions.chest > 0) & person]
+    samples[Part.UPPER] = lab[chest]
     if len(samples[Part.UPPER]) < 30:
         raise ImageUnusable(
             "Person photo: the upper body is not visible. Use an upright photo that shows the whole person from the "
             "front."
         )
-    for part, region, least in ((Part.LOWER, regions.thighs, 40), (Part.SHOES, regions.feet, 30)):
-        whole = (region > 0) & person
-        colours = lab[whole & ~skinlike]
-        if part == Part.LOWER and len(colours) < COVERED * whole.sum():
-            # No skirt is that short: cloth in skin's colours, unless it is the face's own.
-            every = lab[whole]
-            if np.abs(np.median(every, 0) - tone)[1:].max() > OTHER_TONE:
-                colours = every
+    lower = _clothed(lab[thighs & skinlike], lab[thighs & ~skinlike], tone)
+    shoes = lab[(regions.feet > 0) & person & ~skinlike]
+    for part, colours, least in ((Part.LOWER, lower, 40), (Part.SHOES, shoes, 30)):
         if len(colours) > least:
             samples[part] = colours
     return samples
+
+
+def _without(hands: Floats, tone: Floats, clothes: list[Floats]) -> Floats:
+    """The colours of hands but for those that are rather of the clothes beside them."""
+    for colours in clothes:
+        if len(colours):
+            apart = np.linalg.norm(hands - np.median(colours, 0), axis=1)
+            hands = hands[np.linalg.norm(hands - tone, axis=1) < RATHER * apart]
+    return hands
+
+
+def _clothed(skinlike: Floats, other: Floats, tone: Floats) -> Floats:
+    """The colours of cloth on the thighs, which may look like skin."""
+    every = np.vstack([skinlike, other])
+    if not len(skinlike) or np.abs(np.median(every, 0) - tone)[1:].max() <= OTHER_TONE:
+        return other
+    every = np.asarray(every[np.abs(every - tone)[:, 1:].max(1) > OTHER_TONE])
+    if len(other) < COVERED * len(every):  # no skirt is that short
+        return every
+    # Cloth of one colour has the same tone in the light and in the shade.
+    apart = np.median(skinlike, 0) - np.median(other, 0)
+    spread = np.ptp(np.percentile(skinlike, (25, 75), 0), 0)
+    return every if max(np.abs(apart[1:]).max(), spread[1:].max()) <= SAME_TONE else other
 
 
 def _priors(figure: Figure, regions: Regions) -> dict[Part, Floats]:
@@ -228,19 +273,54 @@ def _energy(mixture: Mixture, pixels: Floats) -> Floats:
 
 def _join_islands(labels: Mask, person: Bools, parts: list[Part], figure: Figure, regions: Regions) -> None:
     """Give small pieces to what surrounds them; in place."""
-    # Bare thighs hang together with shins, or leave the photo.
-    lines = [*(figure.joints[list(arm)] for arm in ARMS), *(figure.joints[list(leg[1:])] for leg in LEGS)]
-    bodily = regions.face | regions.neck | regions.hands | limbs(figure.shape, lines, 1)
-    bodily[-2:] = 1
+    bodily = _bodily(figure, regions) | regions.hands
     for part in sorted(parts):
-        count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == part).astype(np.uint8), connectivity=4)
-        for index in range(1, count):
-            area, piece = stats[index, cv2.CC_STAT_AREA] / figure.unit**2, pieces == index
+        for area, piece in _pieces(labels == part, figure.unit):
             # Of skin larger ones, too, where no skin must be: prints in its colours.
             if area < ISLAND or (part == Part.SKIN and area < ISLAND_OF_SKIN and not (piece & (bodily > 0)).any()):
-                ring = (dilated(piece, 3) > 0) & ~piece & person
-                if ring.any():
-                    labels[piece] = np.bincount(labels[ring]).argmax()
+                _give_to_neighbour(labels, piece, person)
+
+
+def _drop_carried(labels: Mask, person: Bools, figure: Figure, regions: Regions) -> None:
+    """Skin that hangs together with nothing but a hand, out of its reach, is what it carries: a bag. In place."""
+    in_reach = dilated(regions.hands, 2 * int(HAND_REACH * figure.unit) + 1) > 0
+    bodily = _bodily(figure, regions) > 0
+    for area, piece in _pieces((labels == Part.SKIN) & ~in_reach, figure.unit):
+        if ISLAND < area < LARGEST_BAG and not (piece & bodily).any():
+            _give_to_neighbour(labels, piece, person & ~in_reach)
+
+
+def _find_shoes(labels: Mask, figure: Figure) -> None:
+    """Below bare shins, what has the colours of a skirt or shorts are shoes; in place."""
+    for (_, knee, ankle), (heel, toe) in zip(LEGS, FEET, strict=True):
+        joints = figure.joints
+        shin = thick_line(figure.shape, [(joints[knee] + joints[ankle]) / 2, joints[ankle]], SHIN * figure.unit)
+        if (labels[shin > 0] == Part.SKIN).sum() > BARE_SHIN * shin.sum():
+            foot = limbs(figure.shape, [joints[[ankle, heel, toe]]], FOOT_REACH * figure.unit) > 0
+            labels[foot & (labels == Part.LOWER)] = Part.SHOES
+
+
+def _bodily(figure: Figure, regions: Regions) -> Mask:
+    """Where skin must be if it is bare, but for the hands."""
+    # Bare thighs hang together with shins, or leave the photo.
+    lines = [*(figure.joints[list(arm)] for arm in ARMS), *(figure.joints[list(leg[1:])] for leg in LEGS)]
+    bodily = regions.face | regions.neck | limbs(figure.shape, lines, 1)
+    bodily[-2:] = 1
+    return bodily
+
+
+def _pieces(mask: Bools, unit: float) -> Iterator[tuple[float, Bools]]:
+    """The connected pieces, and their areas in squares of the unit."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    for index in range(1, count):
+        yield stats[index, cv2.CC_STAT_AREA] / unit**2, pieces == index
+
+
+def _give_to_neighbour(labels: Mask, piece: Bools, person: Bools) -> None:
+    """Label the piece as most of what lies around it; in place."""
+    ring = (dilated(piece, 3) > 0) & ~piece & person
+    if ring.any():
+        labels[piece] = np.bincount(labels[ring]).argmax()
 
 
 def _drop_hair_specks(labels: Mask, energies: Mapping[Part, Floats], figure: Figure) -> None:
@@ -261,8 +341,38 @@ def _drop_hair_specks(labels: Mask, energies: Mapping[Part, Floats], figure: Fig
         # A hood is much larger than the few pixels by which it touches a beard.
         hangs = float(piece.sum()) / figure.unit**2 < LONGEST_STRAND * root
         if root < STRAND or (root < BROAD_STRAND and not hangs):
-            costs = {part: float(energies[part][piece].mean()) for part in (Part.SKIN, Part.UPPER)}
-            labels[piece] = min(costs, key=costs.__getitem__)
+            _give_to_likeliest(labels, piece, energies)
+    for area, piece in _pieces(labels == Part.HAIR, figure.unit):
+        if area < ISLAND:
+            _give_to_likeliest(labels, piece, energies)
+
+
+def _give_to_likeliest(labels: Mask, piece: Bools, energies: Mapping[Part, Floats]) -> None:
+    """Label what is no hair as skin or as clothes; in place."""
+    costs = {part: float(energies[part][piece].mean()) for part in (Part.SKIN, Part.UPPER)}
+    labels[piece] = min(costs, key=costs.__getitem__)
+
+
+def _sharpen_collar(labels: Mask, rgb: Picture, shoulders: Point, unit: float) -> None:
+    """What is skin beside the neckline, but has the clothes' colours there, is clothes; in place."""
+    reach = max(2, round(COLLAR * unit))
+    window = window_around(shoulders[None], (labels.shape[0], labels.shape[1]), NECKLINE * unit)
+    near, lab = labels[window], lab_of(rgb[window])
+    rim = (near == Part.SKIN) & (dilated(near == Part.UPPER, 2 * reach + 1) > 0)
+    to_skin, to_upper = (
+        np.linalg.norm(lab - _around(lab, part, 2.0 * reach), axis=-1)
+        for part in ((near == Part.SKIN) & ~rim, near == Part.UPPER)
+    )
+    clothes = rim & (to_upper * MORE_LIKE < to_skin)
+    # On the outline half of a pixel's colour is the background's.
+    outline = (dilated(near == Part.BACKGROUND, 5) & dilated(clothes, 5)) > 0
+    near[clothes | (rim & outline)] = Part.UPPER
+
+
+def _around(lab: Floats, part: Bools, sigma: float) -> Floats:
+    """The part's mean colour around each pixel; that of nothing where there is none of it."""
+    share = blurred(part.astype(np.float32), sigma)[..., None]
+    return cast("Floats", blurred(lab * part[..., None], sigma) / np.maximum(share, 1e-4))
 
 
 def _full_size(labels: Mask, mask: Mask, parts: list[Part], sigma: float) -> Mask:
