@@ -86,6 +86,8 @@ RIM_DARKER: Final = 5
 """darker than the ground by at least this, Lab lightness,"""
 LIKE_GROUND: Final = 1.15
 """and so many times further from the cloth than from the ground."""
+STRIPE: Final = 12.0
+"""Lab: what differs less from the nearest cloth is a stripe that goes on."""
 SHADOW_PIECE: Final = 0.004
 """Of the garment: a smaller piece is no shadow."""
 LEFT_OVER: Final = 5
@@ -280,14 +282,25 @@ def _without_shadow(mask: Mask, contrast: _Contrast) -> Mask:
     cloth = filled(difference.astype(np.float32), core.astype(np.float32))
     weights = np.array([1, COLOURED**2, COLOURED**2], np.float32)
     to_cloth = np.sqrt(((difference - cloth) ** 2 * weights).sum(-1))
+    to_nearest = np.sqrt(((difference - _nearest(difference, core)) ** 2 * weights).sum(-1))
     rim = (mask > 0) & (core == 0)
     grey = (np.abs(difference[..., 1:]).max(-1) < RIM_CHROMA) & (difference[..., 0] < -RIM_DARKER)
     shadow = rim & grey & (to_cloth > LIKE_GROUND * distance) & (distance < deepest)
     # A shadow is one long piece; light stripes that end at the rim are many short ones.
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(shadow.astype(np.uint8), connectivity=4)
-    large = stats[:, cv2.CC_STAT_AREA] > SHADOW_PIECE * mask.sum()
+    areas = stats[:, cv2.CC_STAT_AREA]
+    cloth_like = np.bincount(pieces.ravel(), (to_nearest < STRIPE).ravel(), len(areas)) > 0.5 * areas
+    large = (areas > SHADOW_PIECE * mask.sum()) & ~cloth_like
     large[0] = False
     return _opened(largest((mask > 0) & ~large[pieces]), LEFT_OVER)
+
+
+def _nearest(values: Floats, mask: Mask) -> Floats:
+    """For each pixel the value of the nearest one of the mask."""
+    _, labels = cv2.distanceTransformWithLabels(1 - mask, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    of_label = np.zeros((int(labels.max()) + 1, *values.shape[2:]), values.dtype)
+    of_label[labels[mask > 0]] = values[mask > 0]
+    return cast("Floats", of_label[labels])
 
 
 def _touches(mask: Mask) -> bool:

@@ -28,6 +28,7 @@ from .mannequins import (
     GROUND,
     INSIDE,
     SHORT,
+    SQUARE,
     TOPS,
     Cloth,
     Drawing,
@@ -493,6 +494,16 @@ def test_a_plain_ground_is_cut_off_along_the_outline(models: Path, name: str, cl
     assert overlap > 0.95
     assert cut.certainty == 1.0
     assert cut.warnings == ()
+
+
+def test_pale_bands_that_end_at_the_outline_are_no_shadow(models: Path) -> None:
+    mask = mask_of(BOTTOMS["trousers"])
+    photo = photo_of(mask, "checkerboard", colour=(80, 60, 110))
+    bands = (np.arange(len(mask)) // SQUARE % 3 == 1)[:, None] & (mask > 0)
+    photo[bands] = (230, 218, 214)
+    cut = cut_out(nets.load(models), photo)
+
+    assert cut.mask[bands].mean() > 0.98
 
 
 def test_cloth_as_bright_as_the_ground_is_told_to_be_faint(models: Path) -> None:
