@@ -16,7 +16,7 @@ import numpy as np
 
 from .figure import Part
 from .imaging import OTHER, OUTWARD, SIDES, Bools, Floats, Mask, Point, Shape, Side, along, lab_of, length
-from .person import ANKLES, ELBOWS, HIPS, INDEX_FINGERS, KNEES, SHOULDERS, WRISTS, Person
+from .person import ANKLES, ELBOWS, HIPS, INDEX_FINGERS, KNEES, SHOULDERS, TOES, WRISTS, Person
 
 # Units, from anthropometric tables (Drillis and Contini 1966) and looking at about 30 people.
 
@@ -50,6 +50,8 @@ BARE: Final = 0.3
 """Share of skin on the outer half of an arm from which on no sleeve covers it."""
 STEPS: Final = 48
 """Points along a limb or the spine at which widths are measured."""
+FURTHEST, NEAR = 2.4, 0.8
+"""Usual half widths from the net's line to the middle of a limb, at most, where both its edges are seen, or one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +122,15 @@ class Body:
         self.across: Point = -person.side if person.side[0] < 0 else person.side
         self.shoulders, self.elbows, self.wrists = joint(SHOULDERS), joint(ELBOWS), joint(WRISTS)
         self.fingers = joint(INDEX_FINGERS)
-        self.hips, self.knees, self.ankles = joint(HIPS), joint(KNEES), joint(ANKLES)
+        self.hips, self.knees, self.ankles, self.toes = joint(HIPS), joint(KNEES), joint(ANKLES), joint(TOES)
         self.shoulder_middle: Point = (self.shoulders["left"] + self.shoulders["right"]) / 2
         self.hip_middle: Point = (self.hips["left"] + self.hips["right"]) / 2
         self.torso_length = length(self.shoulder_middle - self.hip_middle)
         self.down: Point = (self.hip_middle - self.shoulder_middle) / (self.torso_length + 1e-6)
-        self.arms = {side: self._arm(side) for side in SIDES}
+        self.arms = self._arms()
         self.tips = {side: self._tip(side) for side in SIDES}
         self.necks = {side: self._neck(side) for side in SIDES}
-        self.legs = {side: self._leg(side) for side in SIDES}
+        self.legs = self._legs()
         self._depths, self._trunk = self._measured_trunk()
 
     @property
@@ -154,6 +156,14 @@ class Body:
     def trunk(self, side: Side, depth: float) -> float:
         """Half the width of trunk and hips, clothes included."""
         return float(np.interp(depth, self._depths, self._trunk[side]))
+
+    def leg_edge(self, side: Side, depth: float) -> float:
+        """How far from the middle the outer edge of a leg is, at the hips, the ankles, or a depth between."""
+        leg = self.legs[side]
+        reach = float((self.ankles[side] - self.hip_middle) @ self.down)
+        share = float(np.clip((depth - self.torso_length) / (reach + 1e-6), 0, 1))
+        middle, normal, width = leg.at(share * leg.length)
+        return float((middle + normal * width - self.at(depth)) @ self.outward(side))
 
     def shoulder_height(self, side: Side, lateral: float) -> float:
         """How far above the line between the joints the shoulder lies, so far from the spine."""
@@ -212,35 +222,46 @@ class Body:
 
     # Widths
 
-    def _arm(self, side: Side) -> Limb:
-        path = [self.shoulders[side], self.elbows[side], self.wrists[side]]
-        points, normals, total = _resampled(path, self.outward(side), self.up)
+    def _arms(self) -> dict[Side, Limb]:
+        paths = {side: [self.shoulders[side], self.elbows[side], self.wrists[side]] for side in SIDES}
         usual = np.interp(np.linspace(0, 1, STEPS), ARM_AT, ARM) * self.unit
-        on_arm = (Part.SKIN, Part.UPPER)
-        outer = self._reaches(points, normals, 2.4 * usual, on_arm)
-        inner = self._reaches(points, -normals, 2.4 * usual, on_arm)
-        return _limb(points, normals, total, usual, outer, inner, loosest=1.55)
+        return self._limbs(paths, usual, 2.4, (Part.SKIN, Part.UPPER), loosest=1.55)
 
-    def _leg(self, side: Side) -> Limb:
-        path = [self.hips[side], self.knees[side], self.ankles[side]]
-        points, normals, total = _resampled(path, self.outward(side), self.up)
+    def _legs(self) -> dict[Side, Limb]:
+        paths = {side: [self.hips[side], self.knees[side], self.ankles[side]] for side in SIDES}
         usual = np.interp(np.linspace(0, 1, STEPS), LEG_AT, LEG) * self.unit
-        on_leg = (Part.SKIN, Part.LOWER, Part.UPPER)
-        outer = self._reaches(points, normals, 2.2 * usual, on_leg)
-        inner = self._reaches(points, -normals, 2.2 * usual, on_leg)
-        return _limb(points, normals, total, usual, outer, inner, loosest=1.4)
+        return self._limbs(paths, usual, 2.2, (Part.SKIN, Part.LOWER, Part.UPPER), loosest=1.4)
 
-    def _reaches(self, points: Floats, normals: Floats, most: Floats, parts: tuple[Part, ...]) -> Floats:
-        """How far the limb reaches from each point; not a number where no background ends it."""
-        found = np.full(len(points), np.nan)
+    def _limbs(
+        self, paths: dict[Side, list[Point]], usual: Floats, most: float, parts: tuple[Part, ...], *, loosest: float
+    ) -> dict[Side, Limb]:
+        """Widths from the outline where it is seen on both sides, else those of the other limb, else the usual ones.
+
+        ``most`` and ``loosest`` are how many times the usual a limb may reach to a side, and be wide.
+        """
+        lines = {side: _resampled(path, self.outward(side), self.up) for side, path in paths.items()}
+        edges, widths = {}, {}
+        for side, (points, normals, _) in lines.items():
+            outer, inner = self._edges(points, normals, most * usual, parts)
+            width = (outer + inner) / 2
+            width[(width < 0.5 * usual) | (width > loosest * usual)] = np.nan
+            edges[side], widths[side] = (outer, inner), width
+        scales = {side: _scale(widths[side], widths[OTHER[side]], usual) for side in SIDES}
+        return {side: _limb(*lines[side], usual * scales[side], *edges[side], widths[side]) for side in SIDES}
+
+    def _edges(self, points: Floats, normals: Floats, most: Floats, parts: tuple[Part, ...]) -> tuple[Floats, Floats]:
+        """How far the limb reaches from each point outwards and inwards; not a number where no edge of it is seen."""
+        outer, inner = np.full((2, len(points)), np.nan)
         for index, (point, normal, limit) in enumerate(zip(points, normals, most, strict=True)):
-            labels = self._ray(point, normal, limit)
-            # Bare skin ends at cloth as well; cloth that ends at cloth has no edge to be seen.
-            bare = labels[0] == Part.SKIN
-            ends = np.flatnonzero(labels != Part.SKIN if bare else ~_is_any(labels, parts))
-            if len(ends) and (bare or labels[ends[0]] == Part.BACKGROUND) and labels[ends[0]] <= Part.SHOES:
-                found[index] = ends[0]
-        return found
+            outwards, inwards = self._ray(point, normal, 2 * limit), self._ray(point, -normal, limit)
+            within = outwards[: len(inwards)]
+            outer[index], inner[index] = _edge(within, parts), _edge(inwards, parts)
+            start = _start(within, parts, on_trunk=bool(np.isnan(inner[index])))
+            if start is None:
+                outer[index] = inner[index] = np.nan
+            elif start:
+                outer[index], inner[index] = start + _edge(outwards[start:], parts), -start
+        return outer, inner
 
     def _ray(self, point: Point, direction: Point, most: float) -> Mask:
         """The labels along a line; outside of the photo the last one goes on."""
@@ -347,6 +368,24 @@ class Body:
         return along(self.shape, self.shoulder_middle, -self.down)
 
 
+def _start(outwards: Mask, parts: tuple[Part, ...], *, on_trunk: bool) -> int | None:
+    """Where a limb begins along a line: the net puts an arm that hangs before or beside the body too far inside."""
+    bare = np.flatnonzero(outwards == Part.SKIN)
+    if outwards[0] == Part.UPPER:
+        return int(bare[0]) if on_trunk and len(bare) else 0
+    within = np.flatnonzero(_is_any(outwards, parts))
+    return int(within[0]) if len(within) else None
+
+
+def _edge(labels: Mask, parts: tuple[Part, ...]) -> float:
+    """Where a limb ends along a line that begins in it; not a number where that is not seen."""
+    # Bare skin ends at cloth as well; cloth that ends at cloth has no edge to be seen, but sleeves end at a skirt.
+    bare = labels[0] == Part.SKIN
+    ends = np.flatnonzero(labels != Part.SKIN if bare else ~_is_any(labels, parts))
+    seen = len(ends) and labels[ends[0]] <= Part.SHOES and (bare or labels[ends[0]] in (Part.BACKGROUND, Part.LOWER))
+    return float(ends[0]) if seen else float("nan")
+
+
 def _is_any(labels: Mask, parts: tuple[Part, ...]) -> Bools:
     """``np.isin`` for a handful of labels, many times as fast."""
     return functools.reduce(np.logical_or, [labels == part for part in parts])
@@ -368,24 +407,33 @@ def _resampled(path: list[Point], outward: Point, up: Point) -> tuple[Floats, Fl
     return points, normals if facing >= 0 else -normals, float(total)
 
 
+def _scale(own: Floats, other: Floats, usual: Floats) -> float:
+    """How many times as wide as usual a limb is; one of which little is seen is no wider than the other."""
+    (own_scale, well_seen), (other_scale, other_seen) = (_measured(widths / usual) for widths in (own, other))
+    if well_seen:
+        return own_scale
+    cautious = float(np.clip(own_scale, 0.85, 1.15))
+    return min(cautious, other_scale) if other_seen else cautious
+
+
+def _measured(scales: Floats) -> tuple[float, bool]:
+    """The median, and whether it stands on enough of the limb."""
+    known = scales[~np.isnan(scales)]
+    return (float(np.median(known)) if len(known) else 1.0), len(known) >= STEPS // 4
+
+
 def _limb(
-    points: Floats, normals: Floats, total: float, usual: Floats, outer: Floats, inner: Floats, *, loosest: float
+    points: Floats, normals: Floats, total: float, usual: Floats, outer: Floats, inner: Floats, width: Floats
 ) -> Limb:
-    """Widths from the outline where it is seen on both sides, else from the outer side, else the usual ones.
+    """``usual`` are its widths where none is known.
 
     The joints of the net do not lie in the middle of the limb: where both edges are seen, the middle is moved.
     """
-    both = ~np.isnan(outer) & ~np.isnan(inner)
-    width = np.where(both, (outer + inner) / 2, np.nan)
-    width[(width < 0.5 * usual) | (width > loosest * usual)] = np.nan
     known = ~np.isnan(width)
-    scale = float(np.median(width[known] / usual[known])) if known.any() else 1.0
-    if known.sum() < STEPS // 4:
-        scale = float(np.clip(scale, 0.85, 1.15))
-    filled = np.where(known, width, usual * scale)
+    filled = np.where(known, width, usual)
     only_outer = ~known & ~np.isnan(outer)
     shift = np.where(known, (outer - inner) / 2, np.where(only_outer, outer - filled, np.nan))
-    shift = np.where(np.abs(shift) < 0.8 * usual, shift, np.nan)
+    shift = np.where(np.abs(shift) < np.where(known, FURTHEST, NEAR) * usual, shift, np.nan)
     shift = _smooth(np.interp(np.arange(STEPS), *_known(shift)) if (~np.isnan(shift)).any() else np.zeros(STEPS))
     return Limb(points + normals * shift[:, None], normals, _smooth(filled), total)
 

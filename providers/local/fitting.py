@@ -224,9 +224,12 @@ class _TopFit:
             if own < 0.85 * widest or own <= 0:  # a hem that is cut round
                 continue
             depth = self.depth(float(y))
-            wide = body.trunk(side, depth) * EASE if depth < body.torso_length + 0.35 * self.unit else 0.0
+            hips = depth < body.torso_length + 0.35 * self.unit
+            wide = body.trunk(side, depth) * EASE if hips else 0.0
             # What is wider falls in folds, down to the hips.
             own_worn = min(own * ROUND, max(MOST_FLARE * wide, 0.8 * own)) if wide else own * ROUND
+            if not hips:
+                wide = body.leg_edge(side, depth) * EASE
             reach = max(own_worn, min(wide, own * MOST_LET_OUT))
             rest = np.array([top.centre + OUTWARD[side] * own / self.scale, float(y)])
             self.pins.add(rest, body.at(depth, OUTWARD[side] * reach), weight=LOOSE, part=TORSO)

@@ -21,6 +21,7 @@ INDEX_FINGERS: Final = (20, 19)
 HIPS: Final = (24, 23)
 KNEES: Final = (26, 25)
 ANKLES: Final = (28, 27)
+TOES: Final = (32, 31)
 
 NO_PERSON: Final = 0.5
 """Pose score. People had 0.61 to 1.00, a cat 0.48, other things less."""

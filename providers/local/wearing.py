@@ -6,7 +6,7 @@ Only pixels of the old and the new garment are ever written, so everything else 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import cv2
 import numpy as np
@@ -39,6 +39,8 @@ TEAR: Final = 0.11
 RIM: Final = 0.03
 """Units around the old garment that hold some of its colour, and at least ``LEAST_RIM`` pixels."""
 LEAST_RIM: Final = 5
+ROUND_HEM: Final = 0.35
+"""Units: how much higher a hem that is cut round ends at the sides."""
 COVERED: Final = 0.98
 """Alpha from which nothing below shows through."""
 SEEN: Final = 0.004
@@ -108,6 +110,13 @@ class Wearing:
     def light(self, old: Bools) -> Floats:
         """The light on the old clothes as a factor for the new, ``(H, W)``."""
         return light.shading(self.body.person, old) * light.gain(self.body.person)
+
+    def below_hem(self, alpha: Floats) -> Bools:
+        """Below the hem, which may be cut round, so that it ends higher at the sides."""
+        cloth = alpha > 0.5
+        under = np.cumsum(cloth[::-1], axis=0, dtype=np.int32)[::-1] == 0
+        at_sides = under & cloth.any(0) & (self.depth > self.fit.hem - ROUND_HEM * self.unit)
+        return cast("Bools", at_sides | (self.depth > self.fit.hem - 0.05 * self.unit))
 
     def worn(
         self,

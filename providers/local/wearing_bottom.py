@@ -1,7 +1,7 @@
 """Trousers, shorts or a skirt on a body.
 
 From below to above: the photo, in which the old garment's visible rest is painted over with background or skin; the
-new garment; what is worn above the waist, arms, hair and shoes.
+new garment; what is worn above the waist, arms and hair.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .bottom import Bottom
 from .figure import Part
 from .fitting import Fit
 from .garment import Garment
-from .imaging import SIDES, Bools, Floats, Layer, dilated, disc, over, smooth, soft
+from .imaging import SIDES, Bools, Floats, Layer, dilated, disc, over, smooth, soft, thick_line
 from .wearing import COVERED, CUFF, EDGE, FEWEST, SEEN, Wearing, Worn, holding
 
 SEAM: Final = 7
@@ -102,21 +102,22 @@ class _WearingBottom(Wearing):
         return held | (self.skin & (self.depth < self.fit.waist))
 
     def _front(self) -> Bools:
-        """The upper clothes, arms, hair and shoes."""
-        ankles = np.mean([(self.body.ankles[side] - self.body.shoulder_middle) @ self.body.down for side in SIDES])
-        shoes = (self.labels == Part.SHOES) & (self.depth > float(ankles) - 0.12 * self.unit)
-        return smooth(self.upper | self.hair | shoes | self.arms, 1.2)
+        """The upper clothes, arms and hair. A long hem falls over the shoes."""
+        return smooth(self.upper | self.hair | self.arms, 1.2)
 
     def _base(self, alpha: Floats, front: Bools) -> tuple[Floats, Bools, Bools]:
         """The photo without the rest of the old clothes, and where skin and background were painted."""
-        bare = self.skin & ~self.arms & (self.depth < self.fit.hem - 0.03 * self.unit)
+        bare = self.skin & ~self.arms & ~self.below_hem(alpha)
         rest = ((dilated(self.old, self.rim) > 0) & ~front | bare) & (alpha < COVERED)
         legs = np.zeros(self.shape, bool)
-        for distance, across in self.legs.values():
+        for side, (distance, across) in self.legs.items():
             legs |= (np.abs(across) < 0.95) & (distance > self.fit.hem - self.body.torso_length - 0.1 * self.unit)
+            foot = [self.body.ankles[side], self.body.toes[side]]
+            legs |= thick_line(self.shape, foot, self.body.legs[side].half_widths[-1]) > 0
         skin = rest & self.old & smooth(legs, 2.0) & (self.depth > self.fit.hem - 0.1 * self.unit)
         sleeve = self.sleeves & self.person & (alpha < 0.5) & ~self.old
         background = rest & ~skin & ~(self.skin & ~bare) & ~sleeve & ~(self.hands & self.skin)
+        background &= self.labels != Part.SHOES
         background &= ~(self.person & (dilated(self.upper, SEAM) > 0))  # under the soft edge of the waistband
         base = self.photo
         if background.sum() > FEWEST:

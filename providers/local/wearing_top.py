@@ -44,8 +44,6 @@ EMERGES: Final = (0.30, 0.60)
 """Units along an arm: where it begins, and ends, to come out from beside the trunk."""
 GUSSET: Final = 0.09
 """Units: half the width of a gap between body and sleeve that is filled with cloth."""
-ROUND_HEM: Final = 0.35
-"""Units: how much higher a hem that is cut round ends at the sides."""
 LONGEST_OVER_HIPS: Final = 0.8
 """Units that an old top hung down over the lower garment at most."""
 GAP_UNDER_HEM: Final = 0.16
@@ -216,7 +214,7 @@ class _WearingTop(Wearing):
         rest |= (dilated(self.hidden_skin & self.skin & ~old, self.rim) > 0) & ~keep & (alpha < COVERED)
         neck = self._neck_zone()
         skin = rest & (old | (self.skin & ~self.hidden_skin)) & (self._skin_zone(arms) | neck)
-        below = rest & self._below_hem(alpha) & self.person & ~skin
+        below = rest & self.below_hem(alpha) & self.person & ~skin
         cloth = below & self._under_hem(old)
         skin |= below & ~cloth & old & self._midriff()
         background = rest & ~skin & ~cloth & (old | ~self.person | self.skin) & ~(neck & self.person)
@@ -302,13 +300,6 @@ class _WearingTop(Wearing):
         lateral = np.abs(along(self.shape, self.body.shoulder_middle, self.body.across))
         width = max(self.body.trunk(side, self.fit.hem + 0.1 * self.unit) for side in SIDES)
         return lateral < width
-
-    def _below_hem(self, alpha: Floats) -> Bools:
-        """Below the hem, which may be cut round, so that it ends higher at the sides."""
-        cloth = alpha > 0.5
-        under = np.cumsum(cloth[::-1], axis=0, dtype=np.int32)[::-1] == 0
-        at_sides = under & cloth.any(0) & (self.depth > self.fit.hem - ROUND_HEM * self.unit)
-        return cast("Bools", at_sides | (self.depth > self.fit.hem - 0.05 * self.unit))
 
     def _under_hem(self, old: Bools) -> Bools:
         """Where the lower garment reaches up to the new hem: it begins at the waist, whatever hung over it."""

@@ -20,7 +20,6 @@ from providers.local.imaging import (
     SIDES,
     Bools,
     Floats,
-    Mask,
     Picture,
     Point,
     Side,
@@ -28,22 +27,28 @@ from providers.local.imaging import (
     distance_to,
     eroded,
     length,
+    polygon,
 )
 from providers.local.judging import FOLDED, LEAST, Finding, confidence, judge, refusal, warnings
 from providers.local.mesh import Posed
-from providers.local.parsing import parse
 from providers.local.top import SLEEVE_PARTS, TORSO, Top, find_top
 
 from .mannequins import (
+    ARM,
+    ARM_AT,
     BOTTOMS,
     CENTRE,
+    FOREARM,
     INSIDE,
     LOUD,
     NAVY,
+    SHOES,
     SKIN,
     TIP,
     TOPS,
     UNIT,
+    UPPER_ARM,
+    Cloth,
     Figure,
     Outfit,
     arm_of,
@@ -102,6 +107,38 @@ def along_path(path: list[Point], point: Point) -> tuple[float, float]:
 
 
 # The body.
+
+
+@pytest.mark.parametrize("inside", [0.0, 0.15, 0.25])
+@pytest.mark.parametrize("sleeves", [0.0, 0.35])
+def test_an_arm_is_found_where_it_is_seen_though_its_joints_lie_beside_it(inside: float, sleeves: float) -> None:
+    figure = Figure(sleeves=sleeves)
+    person = body_of(figure).person
+    joints = person.joints.copy()
+    for index, towards in ((13, -1), (15, -1), (14, 1), (16, 1)):  # elbows and wrists
+        joints[index, 0] += towards * inside * UNIT
+    body = Body(replace(person, joints=joints))
+    for side in SIDES:
+        arm = body.arms[side]
+        for share in (0.5, 0.6, 0.75, 0.9):
+            middle, _, width = arm.at(share * arm.length)
+            way, away = along_path(arm_of(figure, side)[:3], middle)
+            assert away < 0.05, share
+            assert units(width) == pytest.approx(np.interp(way / (UPPER_ARM + FOREARM), ARM_AT, ARM), rel=0.15)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_an_arm_before_the_body_is_no_wider_than_the_one_beside_it(side: Side) -> None:
+    """Of the one no inner edge is seen: its sleeve and the trunk are of one cloth."""
+    figure = Figure(sleeves=0.98, build=0.75, hem=1.9)
+    person = body_of(figure).person
+    labels, (shoulder, elbow, wrist, _) = person.labels.copy(), arm_of(figure, side)
+    gap = polygon((labels.shape[0], labels.shape[1]), [shoulder, elbow, wrist, place(0, 1.6), place(0, 0)]) > 0
+    labels[gap & (labels == Part.BACKGROUND)] = Part.UPPER
+    body = Body(replace(person, labels=labels))
+    widths = {each: float(np.median(body.arms[each].half_widths)) for each in SIDES}
+
+    assert widths[side] <= 1.05 * widths[SIDES[1 - SIDES.index(side)]]
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -570,6 +607,33 @@ def test_legs_below_the_hem_are_whole(name: str) -> None:
                 assert far_from(outfit.worn.picture[y, x], SKIN) < 60, (side, share)
 
 
+@pytest.mark.parametrize("apart", [0.0, 0.3, 0.5])
+def test_a_long_dress_lies_over_legs_that_stand_apart(apart: float) -> None:
+    """None looks out beside it above its hem."""
+    outfit = outfit_of(standing(apart), garment_of("dress"))
+    bare = (outfit.body.labels == Part.SKIN) & (outfit.worn.alpha < 0.02) & (outfit.worn.changed == 0)
+    depth = -outfit.body.height_map()
+    legs = (depth > outfit.body.torso_length + 0.5 * UNIT) & (depth < outfit.fit.hem - 0.1 * UNIT)
+
+    assert outfit.fit.hem > 3.0 * UNIT, "it is long"
+    assert (bare & legs).sum() <= 10
+
+
+def standing(apart: float) -> Body:
+    """Somebody in shorts whose feet stand so many units further out."""
+    person = body_of(Figure(legs=0.2)).person
+    joints = person.joints.copy()
+    y, x = np.mgrid[0 : person.labels.shape[0], 0 : person.labels.shape[1]].astype(np.float32)
+    below = np.clip((y - place(0, 1.5)[1]) / (2.6 * UNIT), 0, 1)
+    from_x = (x - apart * UNIT * below * np.sign(x - place(0, 0)[0])).astype(np.float32)
+    labels, rgb = (cv2.remap(each, from_x, y, cv2.INTER_NEAREST) for each in (person.labels, person.rgb))
+    for index, share in itertools.product((25, 27, 29, 31), (0.5, 1.0)):
+        if (index == 25) == (share == 0.5):
+            joints[index, 0] += apart * UNIT * share
+            joints[index + 1, 0] -= apart * UNIT * share
+    return Body(replace(person, joints=joints, labels=np.asarray(labels), rgb=np.asarray(rgb)))
+
+
 # How trousers and skirts hang.
 
 
@@ -585,6 +649,17 @@ def test_trousers_hang_from_the_waist_to_the_ankles(figure: str, name: str) -> N
     crotch = outfit.on_body("right", *points["crotch"], LEG_PARTS["right"])
     assert units(abs(crotch[0] - place(0, 0)[0])) < 0.05
     assert 1.7 < units(crotch[1] - place(0, 0)[1]) < 2.15
+
+
+@pytest.mark.parametrize("cloth", ["plain", "checkerboard"])
+def test_a_long_hem_falls_over_the_shoes(cloth: Cloth) -> None:
+    outfit = dressed(FIGURES["hanging"], "trousers", cloth)
+    x, y = (outfit.body.labels == Part.SHOES).nonzero()[::-1]
+    over = outfit.worn.alpha[y, x] > 0.98
+
+    assert over.sum() > 100, "they meet"
+    assert far_from(outfit.worn.picture[y, x][over], SHOES).min() > 10
+    assert (outfit.worn.picture[y, x] == outfit.photo[y, x]).all(-1)[outfit.worn.alpha[y, x] < 0.004].all()
 
 
 @pytest.mark.parametrize("name", ["trousers", "skirt", "shorts"])
@@ -870,54 +945,6 @@ def test_the_light_of_the_old_clothes_stays_with_them() -> None:
     inside = eroded(clothes, 9) > 0
     dark, bright = (np.median(factor[inside & (np.abs(lateral - at) < 5)]) for at in (0.25 * UNIT, -0.25 * UNIT))
     assert dark < 0.95 * bright
-
-
-# Which clothes are upper and which are lower.
-
-
-def parsed(figure: Figure, rgb: Picture) -> Mask:
-    """The labels that the parsing finds in the picture."""
-    person = body_of(figure).person
-    found = parse(rgb, (person.labels != Part.BACKGROUND).astype(np.uint8), person.joints, person.shoulder_width)
-    return found.labels
-
-
-def test_the_waist_of_a_dress_of_one_patterned_cloth_is_nearly_straight() -> None:
-    """Its colours tell nothing: where the pattern lies darker or lighter, it must not draw the line."""
-    figure = Figure(upper=NAVY, lower=NAVY)
-    person = body_of(figure).person
-    clothes = np.isin(person.labels, (Part.UPPER, Part.LOWER))
-    noise = np.random.default_rng(6).normal(0, 1, person.labels.shape)
-    spots = cv2.GaussianBlur(noise, (0, 0), 0.15 * UNIT)
-    rgb = person.rgb.copy()
-    rgb[clothes & (spots > 0)] = 190
-    labels = parsed(figure, rgb)
-    middle = round(place(0, 0)[0])
-    columns = labels[:, middle - round(0.4 * UNIT) : middle + round(0.4 * UNIT)]
-    edges = (columns == Part.LOWER).argmax(0)
-
-    assert (edges > place(0, 0.5)[1]).all()
-    assert np.ptp(edges) < 0.3 * UNIT
-
-
-def test_a_pattern_like_skin_on_trousers_is_no_skin() -> None:
-    figure = Figure()
-    person = body_of(figure).person
-    rgb = person.rgb.copy()
-    spots = np.zeros(person.labels.shape, np.uint8)
-    for lateral in (-0.25, 0.05, 0.3):
-        x, y = np.rint(place(lateral, 1.55)).astype(int)
-        cv2.circle(spots, (int(x), int(y)), round(0.1 * UNIT), (1,), -1)
-    on = (spots > 0) & (person.labels == Part.LOWER)
-    rgb[on] = SKIN
-    labels = parsed(figure, rgb)
-    hands = [
-        tuple(np.rint(arm_of(figure, side)[3] * 0.5 + arm_of(figure, side)[2] * 0.5).astype(int)) for side in SIDES
-    ]
-
-    assert on.sum() > 300
-    assert (labels[on] == Part.LOWER).mean() > 0.9
-    assert all(labels[y, x] == Part.SKIN for x, y in hands)
 
 
 # Where head, hair and hands lie before the garment.
