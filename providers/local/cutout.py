@@ -271,10 +271,11 @@ def _completed(nets: Nets, small: Picture, mask: Mask) -> tuple[Mask, float]:
 
 def _without_shadow(mask: Mask, contrast: _Contrast) -> Mask:
     """Without the rim of shadow that lies against the garment: grey, and more like the ground than like the cloth."""
-    core, deepest = eroded(mask, SHADOW_RIM), SHADOW_DEPTH
+    inside = np.pad(mask[1:-1, 1:-1], 1)  # a shadow may run out of the photo
+    core, deepest = eroded(inside, SHADOW_RIM), SHADOW_DEPTH
     if core.sum() < SMALLEST_CORE:
         return mask
-    deep, spread = eroded(mask, WIDE_SHADOW_RIM), contrast.difference[core > 0].std(0)
+    deep, spread = eroded(inside, WIDE_SHADOW_RIM), contrast.difference[core > 0].std(0)
     if deep.sum() >= SMALLEST_CORE and spread[0] < PLAIN_CLOTH and spread[1:].max() < 0.5 * PLAIN_CLOTH:
         # Cloth without a pattern has nothing that could be taken for a shadow, so wide and deep ones may be sought.
         core, deepest = deep, float("inf")

@@ -117,7 +117,7 @@ def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Pa
     labels[~person] = Part.BACKGROUND
     _join_islands(labels, person, list(samples), figure, regions)
     _drop_carried(labels, person, figure, regions)
-    _find_shoes(labels, figure)
+    _find_shoes(labels, figure, regions)
     _drop_hair_specks(labels, energies, figure)
     height, width = mask.shape
     labels = _full_size(labels, mask, sorted({*samples, Part.SHOES}), 1.2 / scale)
@@ -290,14 +290,19 @@ def _drop_carried(labels: Mask, person: Bools, figure: Figure, regions: Regions)
             _give_to_neighbour(labels, piece, person & ~in_reach)
 
 
-def _find_shoes(labels: Mask, figure: Figure) -> None:
-    """Below bare shins, what has the colours of a skirt or shorts are shoes; in place."""
+def _find_shoes(labels: Mask, figure: Figure, regions: Regions) -> None:
+    """On feet, what has the colours of a skirt or of trousers, but does not hang together with them; in place."""
+    thighs = regions.thighs > 0
+    loose = np.zeros(labels.shape, bool)
+    for _, piece in _pieces(labels == Part.LOWER, figure.unit):
+        if not (piece & thighs).any():
+            loose |= piece
     for (_, knee, ankle), (heel, toe) in zip(LEGS, FEET, strict=True):
         joints = figure.joints
+        foot = limbs(figure.shape, [joints[[ankle, heel, toe]]], FOOT_REACH * figure.unit) > 0
         shin = thick_line(figure.shape, [(joints[knee] + joints[ankle]) / 2, joints[ankle]], SHIN * figure.unit)
-        if (labels[shin > 0] == Part.SKIN).sum() > BARE_SHIN * shin.sum():
-            foot = limbs(figure.shape, [joints[[ankle, heel, toe]]], FOOT_REACH * figure.unit) > 0
-            labels[foot & (labels == Part.LOWER)] = Part.SHOES
+        bare = (labels[shin > 0] == Part.SKIN).sum() > BARE_SHIN * shin.sum()
+        labels[foot & (loose | bare) & (labels == Part.LOWER)] = Part.SHOES
 
 
 def _bodily(figure: Figure, regions: Regions) -> Mask:

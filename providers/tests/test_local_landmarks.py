@@ -8,7 +8,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import openvto
 import pytest
+from PIL import Image
 
 from providers.errors import ImageUnusable
 from providers.local import nets
@@ -504,6 +506,15 @@ def test_pale_bands_that_end_at_the_outline_are_no_shadow(models: Path) -> None:
     cut = cut_out(nets.load(models), photo)
 
     assert cut.mask[bands].mean() > 0.98
+
+
+def test_nothing_is_left_of_a_wide_shadow_below_the_hem(models: Path) -> None:
+    """Its tongues reached the edge of the photo, so the jeans seemed to be cropped."""
+    with Image.open(Path(openvto.__file__).parent / "assets/clothes/pants/1_front.jpg") as photo:
+        cut = cut_out(nets.load(models), np.asarray(photo.convert("RGB").resize((768, 768))))
+
+    assert cut.warnings == ()
+    assert not cut.mask[-6:].any()
 
 
 def test_cloth_as_bright_as_the_ground_is_told_to_be_faint(models: Path) -> None:

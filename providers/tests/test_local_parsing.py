@@ -141,6 +141,20 @@ def test_shoes_in_the_colour_of_a_skirt_are_shoes() -> None:
     assert (labels[person.labels == Part.LOWER] == Part.LOWER).mean() > 0.9
 
 
+def test_a_spot_in_the_colour_of_the_trousers_on_a_shoe_is_shoe() -> None:
+    figure = Figure(legs=0.85)
+    person = body_of(figure).person
+    rgb, spots = person.rgb.copy(), np.zeros(person.labels.shape, np.uint8)
+    for side in SIDES:
+        x, y = np.rint(leg_of(side)[2]).astype(int)
+        cv2.circle(spots, (int(x), int(y) + 12), 7, (1,), -1)
+    rgb[spots > 0] = NAVY
+    labels = parsed(figure, rgb)
+
+    assert (person.labels[spots > 0] == Part.SHOES).all()
+    assert (labels[spots > 0] == Part.LOWER).mean() < 0.02
+
+
 @pytest.mark.parametrize("colour", [(15, 15, 18), (245, 245, 245), NAVY])
 def test_no_edge_of_the_old_neckline_is_taken_for_skin(colour: Colour) -> None:
     """Of it a rest would be left beside a new one."""
