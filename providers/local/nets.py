@@ -30,6 +30,8 @@ HIP_CENTRE, BODY_CIRCLE = 33, 34
 """The net's two alignment points: the middle of the hips, and a point on the circle around the body."""
 CROP_MARGIN: Final = 1.25
 """The crop's side over the body circle's diameter, as in MediaPipe's pose graph."""
+ROUND_PHOTO: Final = 1.4
+"""Of the longer side: into somebody whom the photo cuts off at the thighs the net would squeeze a whole body."""
 FOLLOWED: Final = 0.9
 """Score from which a later crop counts for better than the one it was found by."""
 NO_POSE, GOOD_POSE = 0.3, 0.8
@@ -167,7 +169,7 @@ def _first_crops(foreground: Floats) -> list[tuple[Point, float]]:
         top, bottom = np.percentile(ys, [0.5, 99.5])
         centre = np.array([(left + right) / 2, (top + bottom) / 2])
         crops.append((centre, max(right - left, bottom - top) * CROP_MARGIN))
-    crops.append((np.array([width / 2, height / 2]), max(height, width) * 1.05))
+    crops.append((np.array([width / 2, height / 2]), max(height, width) * ROUND_PHOTO))
     return crops
 
 
