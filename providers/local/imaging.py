@@ -36,6 +36,12 @@ OUTWARD: Final[Mapping[Side, int]] = {"left": -1, "right": 1}
 
 WIDE_BLUR: Final = 7.0
 """Pixels of sigma."""
+SKIN_BLUR: Final = 2
+"""Pixels of sigma: a print's dots are not looked at one by one."""
+DARKEST_SKIN: Final = 40
+"""Luma, 0 to 255; darker, the colour is noise."""
+SKIN_RED, SKIN_BLUE = (135, 180), (85, 130)
+"""Cr and Cb of skin of any tone: Chai and Ngan (1999) have 133 to 173 and 77 to 127."""
 
 
 def shrunk(rgb: Picture, longest: int) -> Picture:
@@ -231,3 +237,11 @@ def along(shape: Shape, origin: Point, direction: Point) -> Floats:
 def length(vector: Point) -> float:
     """Of a vector, in pixels."""
     return float(np.hypot(vector[0], vector[1]))
+
+
+def skin_colours(rgb: Picture) -> Bools:
+    """Whether each pixel has the colour of skin, ``(H, W)``, in the plane of Cr and Cb."""
+    ycc = cv2.cvtColor(cv2.GaussianBlur(rgb, (0, 0), SKIN_BLUR), cv2.COLOR_RGB2YCrCb)
+    luma, red, blue = ycc[..., 0], ycc[..., 1], ycc[..., 2]
+    skin = (red >= SKIN_RED[0]) & (red <= SKIN_RED[1]) & (blue >= SKIN_BLUE[0]) & (blue <= SKIN_BLUE[1])
+    return np.asarray((luma > DARKEST_SKIN) & skin)

@@ -30,6 +30,7 @@ from .imaging import (
     guided,
     lab_of,
     shrunk,
+    skin_colours,
     soft,
     thick_line,
     window_around,
@@ -76,6 +77,8 @@ LONGEST_STRAND: Final = 1.2
 """and, for its breadth there, no longer, unless it is"""
 BROAD_STRAND: Final = 0.15
 """broad."""
+AFAR: Final = 99.0
+"""Units."""
 MAX_SAMPLES: Final = 2000
 RANDOM_SEED: Final = 7
 """OpenCV's EM draws from a generator per thread; seeded anew, the same photo parses the same."""
@@ -101,7 +104,7 @@ class Parsed:
 
 
 def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Parsed:
-    """Label every pixel of the person. Raise ``ImageUnusable`` where face or torso are hidden."""
+    """Label every pixel of the person. Raise ``ImageUnusable`` where neither face nor neck, or no torso, is seen."""
     small = shrunk(rgb, PARSING_SIDE)
     scale = min(1.0, PARSING_SIDE / max(rgb.shape[:2]))
     lab = lab_of(cast("Picture", cv2.GaussianBlur(small, (0, 0), 0.8)))
@@ -110,6 +113,14 @@ def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Pa
     figure = Figure(joints * scale, shoulder_width * scale, shape)
     regions = regions_of(figure)
     skin = _skin_of_face(lab[(regions.face > 0) & person])
+    if skin is None:  # the photo ends below it
+        elsewhere = (regions.neck | regions.hands) > 0
+        skin = _skin_of_face(lab[elsewhere & person & skin_colours(small)])
+    if skin is None:
+        raise ImageUnusable(
+            "Person photo: neither face nor neck are visible. Use a photo that shows the person from the front, from "
+            "the chin down at least."
+        )
     samples = _samples(lab, person, figure, regions, skin)
     energies = _energies(samples, _priors(figure, regions), lab)
     labels = _most_likely(energies, grey_of(small))
@@ -132,12 +143,10 @@ def parse(rgb: Picture, mask: Mask, joints: Floats, shoulder_width: float) -> Pa
     )
 
 
-def _skin_of_face(colours: Floats) -> Floats:
-    """The face's Lab colours without eyes, mouth and beard."""
+def _skin_of_face(colours: Floats) -> Floats | None:
+    """The face's Lab colours without eyes, mouth and beard; None of hardly any."""
     if len(colours) < 20:
-        raise ImageUnusable(
-            "Person photo: the face is not visible. Use an upright photo that shows the whole person from the front."
-        )
+        return None
     median = np.median(colours, 0)
     usual = (np.abs(colours[:, 0] - median[0]) < 35) & (np.abs(colours[:, 1:] - median[1:]).max(1) < 14)
     return colours[usual] if usual.sum() > 20 else colours
@@ -161,8 +170,8 @@ def _samples(lab: Floats, person: Bools, figure: Figure, regions: Regions, skin:
     samples[Part.UPPER] = lab[chest]
     if len(samples[Part.UPPER]) < 30:
         raise ImageUnusable(
-            "Person photo: the upper body is not visible. Use an upright photo that shows the whole person from the "
-            "front."
+            "Person photo: the upper body is not visible. Use an upright photo that shows the person from the front, "
+            "down to the hips at least."
         )
     lower = _clothed(lab[thighs & skinlike], lab[thighs & ~skinlike], tone)
     shoes = lab[(regions.feet > 0) & person & ~skinlike]
@@ -203,8 +212,8 @@ def _priors(figure: Figure, regions: Regions) -> dict[Part, Floats]:
     face, neck, hands, arms, legs = regions.face, regions.neck, regions.hands, regions.arms, regions.legs
 
     def beyond(region: Mask, free: float) -> Floats:
-        """Distance to the region in shoulder widths, of which some is free."""
-        return cast("Floats", np.maximum(distance_to(region) / figure.unit - free, 0))
+        """Distance to the region in shoulder widths, of which some is free; at most ``AFAR``, if there is none."""
+        return cast("Floats", np.clip(distance_to(region) / figure.unit - free, 0, AFAR))
 
     return {
         Part.SKIN: 9 * np.minimum(beyond(face | neck | hands | arms, 0.03), beyond(legs, 0.02) + BARE_LEGS)

@@ -198,7 +198,9 @@ def wearer(found: nets.Nets, name: str, start: str, end: str) -> Picture:
     return np.pad(part, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=GROUND)
 
 
-NO_HEAD = pytest.mark.xfail(strict=True, reason="a wearer without a head is not looked for")
+HARDLY_SKIN = pytest.mark.xfail(
+    strict=True, reason="without a head a wearer is known by both hands, and by a chest that has not skin's colours"
+)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +211,11 @@ NO_HEAD = pytest.mark.xfail(strict=True, reason="a wearer without a head is not 
         ("avatars/4.png", "mouth", "hands"),
         ("avatars/1.png", "head", "hands"),
         ("avatars/2.png", "head", "knees"),
-        pytest.param("avatars/1.png", "neck", "knees", marks=NO_HEAD),
-        pytest.param("people/2_posture.jpg", "neck", "hands", marks=NO_HEAD),
+        ("avatars/4.png", "neck", "knees"),
+        ("avatars/4.png", "neck", "hands"),
+        ("people/3_posture.jpg", "neck", "feet"),
+        pytest.param("avatars/1.png", "neck", "knees", marks=HARDLY_SKIN),
+        pytest.param("people/2_posture.jpg", "neck", "hands", marks=HARDLY_SKIN),
     ],
 )
 def test_a_wearer_is_refused(found: nets.Nets, name: str, start: str, end: str) -> None:
