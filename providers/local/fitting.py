@@ -324,7 +324,7 @@ class _BottomFit:
         usual = body.torso_length - WAIST * self.unit
         hidden = waist is None or body.one_piece() or abs(waist - usual) > 0.35 * self.unit
         self.waist = usual if hidden or waist is None else waist
-        self.waist -= 0.06 * self.unit
+        self.waist -= 0.09 * self.unit
         hips = sum(body.trunk(side, body.torso_length) for side in SIDES)
         self.scale = EASE * hips / (bottom.hip_width * ROUND)
         self.ankles = float(np.mean([(body.ankles[side] - body.hip_middle) @ body.down for side in SIDES]))
@@ -334,6 +334,8 @@ class _BottomFit:
         self.length = full * 1.015 if self.is_long else own
         self.down_scale = self.length / bottom.height
         self.pins = Pins()
+        self.hems: list[float] = []
+        """Depth at which each leg ends, pixels."""
 
     def depth(self, y: float) -> float:
         return self.waist + (y - self.bottom.top) * self.down_scale
@@ -352,7 +354,8 @@ class _BottomFit:
         rest = (sheet.rest - top) * np.array([self.scale, self.down_scale])
         start = body.at(self.waist) + rest[:, :1] * body.across + rest[:, 1:] * body.down
         posed = pose(sheet, rest, self.pins, start)
-        return Fit(posed, self.scale, self.waist, self.depth(bottom.bottom), {}, False)
+        hem = float(np.mean(self.hems)) if self.hems else self.depth(bottom.bottom)
+        return Fit(posed, self.scale, self.waist, hem, {}, False)
 
     def _part(self, side: Side) -> int:
         return LEG_PARTS[side] if self.bottom.crotch is not None else LEFT_LEG
@@ -377,6 +380,7 @@ class _BottomFit:
         start = float(np.clip(self.depth(crotch[1]) - body.torso_length, 0.2 * self.unit, 0.95 * self.unit))
         self.pins.add(crotch, body.at(body.torso_length + start), weight=LOOSE, part=LEG_PARTS[side])
         end = leg.length * 1.02 if self.is_long else start + (self.bottom.bottom - crotch[1]) * self.down_scale
+        self.hems.append(float((leg.at(end)[0] - body.shoulder_middle) @ body.down))
         for share, (outer, inner) in zip(LEG_ROWS, self.bottom.legs[side], strict=True):
             middle, normal, width = leg.at(start + share * (end - start))
             own = abs(outer[0] - inner[0]) * 0.5 * self.scale * ROUND

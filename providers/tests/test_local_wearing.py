@@ -14,7 +14,7 @@ from providers.local import light
 from providers.local.body import Body
 from providers.local.bottom import LEG_PARTS, Bottom
 from providers.local.figure import Part
-from providers.local.fitting import fit_top
+from providers.local.fitting import fit_bottom, fit_top
 from providers.local.imaging import (
     OUTWARD,
     SIDES,
@@ -681,6 +681,18 @@ def test_the_hem_of_a_skirt_and_of_shorts_is_level(name: str) -> None:
     assert units(float(np.mean([end[1] for end in ends])) - place(0, 0)[1]) == pytest.approx(
         units(outfit.fit.hem), abs=0.08
     )
+
+
+@pytest.mark.parametrize("waist", [0.9, 1.2, 1.5])
+def test_shorts_end_where_they_are_said_to_end_however_high_they_hang(waist: float) -> None:
+    """Above it the old trousers are painted over with wall, below with skin."""
+    body, shorts = body_of(FIGURES["hanging"]), garment_of("shorts").shape
+    assert isinstance(shorts, Bottom)
+    fit = fit_bottom(body, shorts, waist * UNIT)
+    reach, y = BOTTOMS["shorts"].points["inner hem"][0], BOTTOMS["shorts"].points["hem"][1]
+    for side in SIDES:
+        end = posed_at(fit, np.array([CENTRE + OUTWARD[side] * (reach + 40), y - 2]), LEG_PARTS[side])
+        assert units(end[1] - place(0, 0)[1]) == pytest.approx(units(fit.hem), abs=0.05)
 
 
 def _part(outfit: Outfit, side: Side) -> int:
