@@ -54,6 +54,8 @@ LEFT: Final = (0.005, 0.025)
 """Area of what looks like the old clothes and was not changed, in squares of the unit."""
 ENLARGED: Final = (1.8, 5.0)
 """Pixels of the picture to a pixel of the garment photo: it is too small."""
+SMALL: Final = (50.0, 20.0)
+"""Pixels between the shoulders: of somebody who fills a photo of 512 pixels from head to feet 70."""
 UPRIGHT: Final = (0.75, 0.5)
 """Cosine between the spine and the vertical."""
 UPSIDE_DOWN: Final = 1.15
@@ -160,6 +162,11 @@ def _of_person(body: Body, garment: Garment) -> Iterator[Finding]:
         _factor(body.unit / (body.torso_length + 1e-6), (FRONT[1], FRONT[0])),
         "The person seems turned to the side; a photo from the front works better.",
         "Person photo: the person is turned to the side. Use a photo from the front.",
+    )
+    yield Finding(
+        _factor(body.unit, SMALL),
+        "The person is small in the photo, so the picture is coarse.",
+        "Person photo: the person is too small in it. Use a larger photo, or one that shows less around the person.",
     )
     yield from _of_frame(body)
     if isinstance(garment.shape, Top):

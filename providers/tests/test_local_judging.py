@@ -63,6 +63,12 @@ def test_a_garment_of_a_few_pixels_is_refused_as_too_small(judge: Judge) -> None
     )
 
 
+def test_a_person_of_a_few_pixels_is_told_and_of_fewer_refused(judge: Judge) -> None:
+    small, tiny = (judge(MAN.resize((width, round(1.79 * width))), SHIRT) for width in (110, 60))
+    assert "The person is small in the photo, so the picture is coarse." in small.warnings
+    assert tiny.refusal.startswith("Person photo: the person is too small in it.")
+
+
 def test_a_garment_upside_down_is_refused_as_such(judge: Judge) -> None:
     outcome = judge(MAN, SHIRT.rotate(180))
     assert outcome.refusal.startswith("Garment photo: the garment seems to lie upside down. Turn the photo")
