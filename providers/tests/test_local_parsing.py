@@ -28,6 +28,13 @@ def parsed(figure: Figure, rgb: Picture, *, besides: Bools | None = None) -> Mas
     return parse(rgb, mask.astype(np.uint8), person.joints, person.shoulder_width).labels
 
 
+def photo(name: str) -> Picture:
+    """Of the openvto package."""
+    with Image.open(Path(openvto.__file__).parent / "assets" / name) as image:
+        image.thumbnail((1024, 1024))
+        return np.asarray(image.convert("RGB"))
+
+
 def hands_of(figure: Figure) -> list[tuple[int, int]]:
     """The middle of each hand, pixels."""
     ends = [arm_of(figure, side)[2:] for side in SIDES]
@@ -110,9 +117,7 @@ def test_cream_cloth_that_hides_half_a_hand_is_no_skin() -> None:
 
 def test_brown_trousers_are_no_bare_legs(models: Path) -> None:
     """In the light they differ from skin no more than skin in the shade does."""
-    with Image.open(Path(openvto.__file__).parent / "assets/avatars/1.png") as photo:
-        photo.thumbnail((1024, 1024))
-        found = analyse(nets.load(models), np.asarray(photo.convert("RGB")))
+    found = analyse(nets.load(models), photo("avatars/1.png"))
     height, width = found.labels.shape
     bones = [found.joints[[hip, knee]] for hip, knee, _ in LEGS]
     thighs = limbs((height, width), bones, 0.1 * found.shoulder_width) > 0
@@ -167,3 +172,33 @@ def test_no_edge_of_the_old_neckline_is_taken_for_skin(colour: Colour) -> None:
     assert cloth.sum() > 1000
     assert (labels[cloth] == Part.SKIN).mean() < 0.005
     assert (labels[near & (person.labels == Part.SKIN)] == Part.SKIN).mean() > 0.97
+
+
+# Photos that end somewhere.
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("name", "end"), [("avatars/2.png", 0.55), ("avatars/3.png", 0.6), ("avatars/4.png", 0.6)])
+def test_somebody_cut_off_below_the_hips_is_as_tall_as_they_are(
+    models: Path, name: str, end: float, mirrored: bool
+) -> None:
+    """No whole body is squeezed into what is seen: shoulders to hips are about one and a half shoulder widths."""
+    rgb = photo(name)
+    part = rgb[: round(end * len(rgb)), :: -1 if mirrored else 1]
+    found = analyse(nets.load(models), np.ascontiguousarray(part))
+
+    assert 1.3 < found.torso_length / found.shoulder_width < 1.7
+
+
+@pytest.mark.parametrize(
+    ("name", "above_chin"),
+    [("avatars/2.png", 0.2), ("avatars/4.png", 0.2), ("avatars/4.png", -0.05), ("people/2_posture.jpg", -0.05)],
+)
+def test_the_skin_of_somebody_whose_head_is_cut_off_is_known(models: Path, name: str, above_chin: float) -> None:
+    """By what is left of the face, or by neck and hands."""
+    loaded, rgb = nets.load(models), photo(name)
+    whole = analyse(loaded, rgb)
+    first = round(float(whole.chin[1]) - above_chin * whole.shoulder_width)
+    cut = analyse(loaded, np.ascontiguousarray(rgb[first:]))
+
+    assert np.linalg.norm(cut.skin - whole.skin) < 20
