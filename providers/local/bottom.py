@@ -52,7 +52,6 @@ LOWEST_WAIST: Final = 0.2
 class Bottom:
     """Whatever hangs from the waist."""
 
-    mask: Mask
     parts: Mask
     """``(H, W)`` uint8: 0, ``LEFT_LEG`` or ``RIGHT_LEG``; a skirt is ``LEFT_LEG`` alone."""
     centre: float
@@ -97,7 +96,7 @@ def find_bottom(mask: Mask) -> Bottom:
         parts[:, int(crotch[0]) :] = box.mask[:, int(crotch[0]) :] * RIGHT_LEG
     start = crotch[1] if crotch is not None else waist[2, 0, 1]
     legs = {side: _leg(box, centre, float(start), side, split=crotch is not None) for side in SIDES}
-    return Bottom(box.mask, parts, centre, crotch, waist, legs, float(box.top), float(box.bottom))
+    return Bottom(parts, centre, crotch, waist, legs, float(box.top), float(box.bottom))
 
 
 def _crotch(box: Silhouette, middle: float) -> Point | None:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,21 +66,29 @@ class _Crop:
 
 
 class Nets:
-    """Both nets. A net cannot run twice at once, so each run holds the lock."""
+    """Both nets. A net cannot run twice at once, so each run holds the lock.
+
+    A picture takes most memory while the saliency net runs. The pose net's 40 MB are given back for that time: OpenCV
+    does not free what a net has laid out for a run, but reads the net again in 0.06 s, mostly once a picture.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._lock = threading.Lock()
-        self._saliency = _read(directory / SALIENCY.name)
-        self._pose = _read(directory / POSE.name)
+        self._saliency = cv2.dnn.readNet(str(directory / SALIENCY.name))
+        self._pose_file = np.fromfile(directory / POSE.name, np.uint8)
+        self._pose: cv2.dnn.Net | None = None
 
     def saliency(self, rgb: Picture) -> Floats:
         """How much each pixel belongs to the foreground: ``(H, W)`` float32, 0 to 1."""
         height, width = rgb.shape[:2]
         small = cv2.resize(rgb, (SALIENCY_SIDE, SALIENCY_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
         small /= max(small.max(), 1e-6)
-        found = self._run(self._saliency, (small - IMAGENET_MEAN) / IMAGENET_STD, outputs=1)[0][0, 0].copy()
-        # OpenCV keeps a net's memory for its next run, 160 MB here; a run on next to nothing gives it back.
-        self._run(self._saliency, np.zeros((32, 32, 3), np.float32), outputs=1)
+        with self._lock:
+            self._pose = None
+            _trim()
+            found = _run(self._saliency, (small - IMAGENET_MEAN) / IMAGENET_STD, outputs=1)[0][0, 0].copy()
+            # OpenCV keeps a net's memory for its next run, 160 MB here; a run on next to nothing gives it back.
+            _run(self._saliency, np.zeros((32, 32, 3), np.float32), outputs=1)
         found = (found - found.min()) / (found.max() - found.min() + 1e-6)
         return cast("Floats", cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR))
 
@@ -118,8 +128,12 @@ class Nets:
         crop = cv2.warpAffine(
             rgb, to_photo, (POSE_SIDE, POSE_SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         ).astype(np.float32)
+        with self._lock:
+            if self._pose is None:
+                self._pose = cv2.dnn.readNetFromTFLite(self._pose_file)
+            outputs = _run(self._pose, crop / 255)
         # The outputs come without telling names, but each has a size of its own.
-        answers = {output.size: output for output in self._run(self._pose, crop / 255)}
+        answers = {output.size: output for output in outputs}
         landmarks = answers[39 * 5].reshape(39, 5)  # x, y, z, visibility, presence
         return _Crop(
             joints=landmarks[:, :2] @ to_photo[:, :2].T + to_photo[:, 2],
@@ -129,15 +143,10 @@ class Nets:
             to_photo=to_photo,
         )
 
-    def _run(self, net: cv2.dnn.Net, crop: Floats, outputs: int | None = None) -> Sequence[Floats]:
-        """The net's outputs, or the first ones; ``crop`` is ``(side, side, 3)`` float32."""
-        with self._lock:
-            net.setInput(crop.transpose(2, 0, 1)[None])
-            return cast("Sequence[Floats]", net.forward(net.getUnconnectedOutLayersNames()[:outputs]))
-
 
 _loaded: dict[Path, Nets] = {}
 _loading = threading.Lock()
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def load(directory: Path) -> Nets:
@@ -151,8 +160,19 @@ def load(directory: Path) -> Nets:
         return _loaded[directory]
 
 
-def _read(path: Path) -> cv2.dnn.Net:
-    return cv2.dnn.readNet(str(path))
+def _run(net: cv2.dnn.Net, crop: Floats, outputs: int | None = None) -> Sequence[Floats]:
+    """The net's outputs, or the first ones; ``crop`` is ``(side, side, 3)`` float32."""
+    net.setInput(crop.transpose(2, 0, 1)[None])
+    return cast("Sequence[Floats]", net.forward(net.getUnconnectedOutLayersNames()[:outputs]))
+
+
+def _trim() -> None:
+    """Give free memory back to the system, where the C library can (malloc_trim(3), glibc).
+
+    The steps of a picture leave up to 100 MB free, in pieces too small for a net's layers, which would come on top.
+    """
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def _sigmoid(values: Floats) -> Floats:

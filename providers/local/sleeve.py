@@ -78,7 +78,6 @@ class Sleeve:
     """``(12, 2, 2)``: the outer and the inner point at the armhole and at each of ``STATIONS``."""
     length: float
     """Pixels along its middle, from the armhole."""
-    mask: Mask
 
 
 def has_sleeves(mask: Mask) -> bool:
@@ -203,7 +202,7 @@ def measure_sleeve(mask: Mask, shoulder: Point, armpit: Point) -> Sleeve:
     for station in STATIONS:
         across = _turned(station, armhole, square, end)
         sections.append(_across(mask, start + axis * (min(station, LAST_CUT) * total), across))
-    return Sleeve(np.array(sections), total, mask)
+    return Sleeve(np.array(sections), total)
 
 
 def _direction(start: Point, end: Point) -> Point:

@@ -96,7 +96,6 @@ class Half:
 class Top:
     """Whatever hangs from the shoulders: tops and dresses."""
 
-    mask: Mask
     parts: Mask
     """``(H, W)`` uint8: 0, ``TORSO``, ``LEFT_SLEEVE`` or ``RIGHT_SLEEVE``."""
     centre: float
@@ -154,14 +153,14 @@ def find_top(rgb: Picture, mask: Mask) -> Top:
     gaps = _gaps(outline)
     collar = _collar(outline)
     bare = all(gap is not None for gap in gaps.values()) and _has_wide_neck(outline)
-    halves = {side: _half(outline, side, gaps[side], collar[side], bare=bare) for side in SIDES}
+    found = {side: _half(outline, side, gaps[side], collar[side], bare=bare) for side in SIDES}
+    halves = {side: half for side, (half, _) in found.items()}
     if outline.symmetry > SYMMETRIC:
         halves = _evened(outline, halves)
-    parts = _parts(outline.box.mask, halves)
+    parts = _parts(outline.box.mask, {side: sleeve for side, (_, sleeve) in found.items()})
     _check(outline, halves, parts)
     ends = (halves["left"].collar, halves["right"].collar)
     return Top(
-        mask=outline.box.mask,
         parts=parts,
         centre=outline.centre,
         top=float(outline.box.top),
@@ -208,10 +207,10 @@ def _collar(outline: Outline) -> dict[Side, Point]:
     return ends
 
 
-def _half(outline: Outline, side: Side, gap: Point | None, collar: Point, *, bare: bool) -> Half:
-    """The points of one side, with its sleeve, if there is a gap and a sleeve beyond it."""
+def _half(outline: Outline, side: Side, gap: Point | None, collar: Point, *, bare: bool) -> tuple[Half, Mask | None]:
+    """The points of one side, and its sleeve, if there is a gap and a sleeve beyond it."""
     if gap is None:
-        return _sleeveless(outline, side, collar)
+        return _sleeveless(outline, side, collar), None
     shoulder = np.array([gap[0], float(column_of(outline.box.mask, float(gap[0])).min())])
     depth = ARMHOLE_DEPTH * outline.out(side, float(gap[0]))
     armpit = np.array([gap[0], min(gap[1], shoulder[1] + depth)])
@@ -219,12 +218,12 @@ def _half(outline: Outline, side: Side, gap: Point | None, collar: Point, *, bar
     seam = [shoulder - np.array([0, SEAM_ABOVE]), armpit, gap, hem + np.array([0, SEAM_BELOW])]
     mask = sleeve_mask(outline, side, seam)
     if not mask.any():
-        return _sleeveless(outline, side, collar)
+        return _sleeveless(outline, side, collar), None
     if bare:
         neck = collar = shoulder + (np.array([outline.centre, shoulder[1]]) - shoulder) * BARE_NECK
     else:
         neck = _neck_foot(outline, side, collar, shoulder)
-    return Half(neck, collar, shoulder, armpit, hem, measure_sleeve(mask, shoulder, armpit))
+    return Half(neck, collar, shoulder, armpit, hem, measure_sleeve(mask, shoulder, armpit)), mask
 
 
 def _neck_foot(outline: Outline, side: Side, collar: Point, shoulder: Point) -> Point:
@@ -306,13 +305,13 @@ def _mirrored(point: Point, centre: float) -> Point:
     return np.array([2 * centre - point[0], point[1]])
 
 
-def _parts(mask: Mask, halves: Mapping[Side, Half]) -> Mask:
+def _parts(mask: Mask, sleeves: Mapping[Side, Mask | None]) -> Mask:
     """``Top.parts``: the sleeves, and the largest piece of the rest as the body."""
     parts = mask.copy()
     for side in SIDES:
-        sleeve = halves[side].sleeve
+        sleeve = sleeves[side]
         if sleeve is not None:
-            parts[sleeve.mask > 0] = SLEEVE_PARTS[side]
+            parts[sleeve > 0] = SLEEVE_PARTS[side]
     torso = largest(parts == TORSO)
     parts[(parts == TORSO) & (torso == 0)] = 0
     return parts

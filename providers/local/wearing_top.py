@@ -117,10 +117,10 @@ class _WearingTop(Wearing):
         """What of the garment photo shows the inside of the back, ``(H, W)``."""
         line = self.top.neckline
         if line is None:
-            return np.zeros_like(self.top.mask)
+            return np.zeros_like(self.top.parts)
         above = self.top.top - 8
         corners = [(line.x[0], above), *zip(line.x, line.y, strict=True), (line.x[-1], above)]
-        return polygon((self.top.mask.shape[0], self.top.mask.shape[1]), corners)
+        return polygon((self.top.parts.shape[0], self.top.parts.shape[1]), corners)
 
     def _closed(
         self, torso: Layer, alpha: Floats, sleeves: dict[Side, tuple[Layer, Floats]], old: Bools

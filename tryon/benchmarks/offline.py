@@ -29,11 +29,19 @@ from .processes import ROOT
 
 SIZE: Final = (768, 1024)
 ASSETS: Final = Path(openvto.__file__).parent / "assets"
-PEOPLE: Final = {"person": "people/2_posture.jpg", "other": "people/1_posture.jpg"}
+PEOPLE: Final = {
+    "person": "people/2_posture.jpg",
+    "other": "people/1_posture.jpg",
+    "third": "people/3_posture.jpg",
+    "fourth": "people/4_posture.jpg",
+    "fifth": "avatars/1.png",
+}
 GARMENTS: Final = {
     "garment": "clothes/shirts/1_front.jpg",
     "second": "clothes/shirts/4_front.jpg",
     "trousers": "clothes/pants/2_front.jpg",
+    "shirt": "clothes/shirts/2_front.jpg",
+    "jacket": "clothes/jackets/1_front.jpg",
 }
 """Of 1024x1024 pixels. ``pictures.py`` knows the names."""
 ONE_CORE: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

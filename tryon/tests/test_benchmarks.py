@@ -110,7 +110,7 @@ def test_offline_prints_what_a_picture_costs() -> None:
     assert [what for what, *_ in peaks] == ["one picture", "4 more"]
     above = [int(more) for *_, more in peaks]
     assert 0 < above[0] < 450
-    assert above[0] <= above[1]
+    assert above[0] <= above[1] < 1.1 * 450, "a tenth more, if several are made"
 
 
 @pytest.mark.parametrize("module", ["tryon.benchmarks", "tryon.benchmarks.creates"])
