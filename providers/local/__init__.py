@@ -41,7 +41,7 @@ class LocalProvider(AIProvider):
     ``models_dir``: folder of the two model files; None for the user's cache. ``workers``: pictures made at once; two
     take twice the memory and, with OpenCV already on every core, hardly less time. ``max_waiting``: pictures that may
     wait for a worker; one more is refused as unavailable. ``remembered``: people, and garments, whose analyses stay in
-    memory, 4 MB and 6 MB each, so that another garment on the same person costs half; 0 keeps nothing of any photo.
+    memory, 4 MB each, so that another garment on the same person costs half; 0 keeps nothing of any photo.
     """
 
     name: ClassVar[str] = "Local"

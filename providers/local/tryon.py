@@ -55,7 +55,7 @@ class Outcome:
 class Analyses:
     """The latest analyses of photos, by their content: a second garment on a person costs half. For many threads.
 
-    ``size``: how many people, and how many garments; a person takes 4 MB, a garment 6. 0 keeps none.
+    ``size``: how many people, and how many garments; either takes 4 MB. 0 keeps none.
     """
 
     def __init__(self, size: int) -> None:
