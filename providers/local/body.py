@@ -157,6 +157,10 @@ class Body:
         """Half the width of trunk and hips, clothes included."""
         return float(np.interp(depth, self._depths, self._trunk[side]))
 
+    def ankle_depth(self) -> float:
+        """Depth of the ankles, the mean of both, pixels."""
+        return float(np.mean([(self.ankles[side] - self.shoulder_middle) @ self.down for side in SIDES]))
+
     def leg_edge(self, side: Side, depth: float) -> float:
         """How far from the middle the outer edge of a leg is, at the hips, the ankles, or a depth between."""
         leg = self.legs[side]

@@ -105,11 +105,13 @@ class _TopFit:
         return float(wanted) if 1.0 < wanted < NEARLY_AT_THE_WAIST else 1.0
 
     def _lift(self) -> float:
-        """Tops end at the hips: one that would hang lower is of a cloth that the body stretches sideways."""
+        """Tops end at the hips, dresses at the ankles: one that would hang lower is of a cloth that the body stretches
+        sideways."""
         top = self.top
+        lowest = self.body.torso_length + BELOW_HIPS * self.unit
         if top.length > TUNIC * top.chest_width:
-            return 1.0
-        wanted = (self.body.torso_length + BELOW_HIPS * self.unit - self.top_depth) / (top.length * self.scale)
+            lowest = self.body.ankle_depth()
+        wanted = (lowest - self.top_depth) / (top.length * self.scale)
         return float(np.clip(wanted, SHORTEST, 1.0))
 
     @functools.cached_property
@@ -327,8 +329,7 @@ class _BottomFit:
         self.waist -= 0.09 * self.unit
         hips = sum(body.trunk(side, body.torso_length) for side in SIDES)
         self.scale = EASE * hips / (bottom.hip_width * ROUND)
-        self.ankles = float(np.mean([(body.ankles[side] - body.hip_middle) @ body.down for side in SIDES]))
-        full = body.torso_length + self.ankles - self.waist
+        full = body.ankle_depth() - self.waist
         own = bottom.height * self.scale
         self.is_long = bottom.crotch is not None and own > FULL_LENGTH * full
         self.length = full * 1.015 if self.is_long else own

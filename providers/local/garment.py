@@ -117,8 +117,6 @@ OPEN: Final = (
 )
 OTHER_KIND: Final = "The garment does not look like what the category says."
 LIKE_A_SKIRT: Final = "The garment was taken for a skirt; if it is a top without straps, say so with the category."
-DOUBTS: Final = {OTHER_KIND: 0.5, LIKE_A_SKIRT: 0.75}
-"""Factors of the certainty."""
 NO_GARMENT: Final = (
     "Garment photo: no garment was found. Use a photo of one whole garment, laid flat on a plain ground of another "
     "colour."
@@ -160,15 +158,15 @@ def analyse(nets: Nets, rgb: Picture, kind: Kind | None = None) -> Garment:
     if kind == "upper" and isinstance(shape, Top) and shape.length > DRESS * shape.chest_width:
         kind = "dress"
     warnings = (*cut.warnings, doubt) if doubt else cut.warnings
-    certainty = cut.certainty * DOUBTS.get(doubt, 1.0)
-    return Garment(own_colours(rgb, alpha), np.rint(alpha * 255).astype(np.uint8), kind, shape, certainty, warnings)
+    solid = np.rint(alpha * 255).astype(np.uint8)
+    return Garment(own_colours(rgb, alpha), solid, kind, shape, cut.certainty, warnings)
 
 
 def shape_of(rgb: Picture, mask: Mask, told: Kind | None) -> tuple[Kind, Top | Bottom, str]:
     """What it is, its landmarks, and what is doubtful about it; a guess that does not fit is taken back.
 
-    ``told`` is what the client says it is; the doubt is one of ``DOUBTS`` or empty. Raise ``ImageUnusable`` where the
-    outline is of neither kind, or not of the kind that was told.
+    ``told`` is what the client says it is; the doubt is ``OTHER_KIND``, ``LIKE_A_SKIRT`` or empty. Raise
+    ``ImageUnusable`` where the outline is of neither kind, or not of the kind that was told.
     """
     seen, legs = kind_of(mask), _legs_apart(box_of(mask))
     kind = told or seen

@@ -20,7 +20,7 @@ from .bottom import Bottom
 from .cutout import TOUCHES_BORDERS
 from .figure import EAR_L, EAR_R, Part
 from .fitting import Fit
-from .garment import Garment
+from .garment import LIKE_A_SKIRT, OTHER_KIND, Garment
 from .imaging import OUTWARD, SIDES, Floats, dilated, lab_of, length, polygon
 from .top import TORSO, Top
 from .wearing import Worn
@@ -77,6 +77,8 @@ LIKELIER: Final = 8.0
 """Times: colours that are so much more frequent in the old clothes than in skin and hair are theirs,"""
 LEAST_LIKELY: Final = 2e-4
 """if they are that frequent there at all."""
+IS_OTHER_KIND, MAYBE_NO_SKIRT = 0.5, 0.75
+"""Factors, where the outline is not that of the category, or is a skirt's or that of a top without straps."""
 AT_THE_EDGE: Final = 0.8
 """Factor, where the garment photo is cropped tightly."""
 HIPS_AT_THE_EDGE, HIPS_OUTSIDE = 0.7, 0.45
@@ -225,6 +227,16 @@ def _of_garment(garment: Garment) -> Iterator[Finding]:
         AT_THE_EDGE if TOUCHES_BORDERS in garment.warnings else 1.0,
         TOUCHES_BORDERS,
         "Garment photo: the garment runs out of the photo. Use a photo that shows all of it.",
+    )
+    yield Finding(
+        IS_OTHER_KIND if OTHER_KIND in garment.warnings else 1.0,
+        OTHER_KIND,
+        "Garment photo: it does not look like what the category says. Use another photo, or another category.",
+    )
+    yield Finding(
+        MAYBE_NO_SKIRT if LIKE_A_SKIRT in garment.warnings else 1.0,
+        LIKE_A_SKIRT,
+        "Garment photo: it was taken for a skirt. Use the category to say if it is a top without straps.",
     )
     if isinstance(garment.shape, Top):
         yield from _of_top(garment, garment.shape)

@@ -15,6 +15,7 @@ from providers.local.body import Body
 from providers.local.bottom import LEG_PARTS, Bottom
 from providers.local.figure import Part
 from providers.local.fitting import fit_bottom, fit_top
+from providers.local.garment import LIKE_A_SKIRT, OTHER_KIND
 from providers.local.imaging import (
     OUTWARD,
     SIDES,
@@ -619,6 +620,19 @@ def test_a_long_dress_lies_over_legs_that_stand_apart(apart: float) -> None:
     assert (bare & legs).sum() <= 10
 
 
+def test_a_long_dress_ends_at_the_ankles_of_whoever_is_shorter() -> None:
+    person = body_of(Figure(legs=0.2)).person
+    joints = person.joints.copy()
+    joints[[25, 26], 1] -= 0.4 * UNIT
+    joints[27:33, 1] -= 0.8 * UNIT
+    body = Body(replace(person, joints=joints))
+    dress = garment_of("dress").shape
+    assert isinstance(dress, Top)
+
+    assert fit_top(body_of(Figure(legs=0.2)), dress, None).hem > body.ankle_depth() + 0.1 * UNIT
+    assert fit_top(body, dress, None).hem == pytest.approx(body.ankle_depth(), abs=0.05 * UNIT)
+
+
 def standing(apart: float) -> Body:
     """Somebody in shorts whose feet stand so many units further out."""
     person = body_of(Figure(legs=0.2)).person
@@ -819,6 +833,11 @@ def hard_to_tell() -> Outfit:
     return replace(outfit, garment=replace(outfit.garment, certainty=0.5))
 
 
+def doubted(doubt: str) -> Outfit:
+    outfit = worn("hanging", "t-shirt")
+    return replace(outfit, garment=replace(outfit.garment, warnings=(doubt,)))
+
+
 def full_of_holes() -> Outfit:
     alpha = worn("hanging", "t-shirt").worn.alpha.copy()
     alpha[::3] = 0
@@ -832,6 +851,8 @@ TROUBLES: Mapping[str, tuple[Callable[[], Outfit], str, str]] = {
     "arm to the camera": (one_arm_towards_the_camera, "points towards the camera", "Person photo"),
     "no hips": (lambda: of_person(hips_seen=False), "hips are not in the photo", "Person photo"),
     "faint garment": (hard_to_tell, "hard to tell from its background", "Garment photo"),
+    "another kind": (lambda: doubted(OTHER_KIND), "look like what the category says", "Garment photo"),
+    "maybe a skirt": (lambda: doubted(LIKE_A_SKIRT), "taken for a skirt", "Garment photo"),
     "lopsided garment": (lopsided, "does not lie flat and even", "Garment photo"),
     "stretched": (lambda: moved(np.diag([1.7, 1.0])), "stretched a lot", "Garment photo"),
     "squeezed": (lambda: moved(np.diag([1.0, 0.55])), "stretched a lot", "Garment photo"),
